@@ -1,0 +1,10 @@
+//! Compiles the `.proto` files without protoc.
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    println!("cargo::rerun-if-changed=proto");
+    let files = protox::compile(["adit/tunnel/v1/agent.proto"], ["proto"])?;
+    tonic_prost_build::configure()
+        .build_transport(false)
+        .compile_fds(files)?;
+    Ok(())
+}

@@ -1,0 +1,19 @@
+//! The control plane of adit as protobuf, and the code generated from it.
+//!
+//! Generated at build time from the files under `proto/`; nothing here knows about sockets.
+
+/// Version 1 of the control service that an agent serves to its hub.
+pub mod tunnel {
+    /// `adit.tunnel.v1`: the messages and stubs of `Agent/Attach`.
+    #[allow(
+        missing_docs,
+        unreachable_pub,
+        unused_qualifications,
+        clippy::all,
+        clippy::pedantic,
+        reason = "generated code"
+    )]
+    pub mod v1 {
+        tonic::include_proto!("adit.tunnel.v1");
+    }
+}
