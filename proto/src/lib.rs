@@ -1,6 +1,9 @@
-//! The control plane of adit as protobuf, and the code generated from it.
+//! What hub and agent agree on above the wire: the control plane as protobuf, and how failures are told.
 //!
-//! Generated at build time from the files under `proto/`; nothing here knows about sockets.
+//! The code under [`tunnel`] is generated at build time from the files under `proto/`; nothing here knows about
+//! sockets.
+
+pub mod failure;
 
 /// Version 1 of the control service that an agent serves to its hub.
 pub mod tunnel {
