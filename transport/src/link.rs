@@ -1,0 +1,187 @@
+//! The two ends of a link, whatever carries it, and what can go wrong on one.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use http::{Request, Response};
+use rustls::pki_types::CertificateDer;
+
+use crate::body::Body;
+use crate::quic::{agent, hub};
+use crate::rh3::code::Code;
+
+/// The hub's end of a link: makes calls. Clones are handles of the same link, which ends with the last of them.
+#[derive(Clone, Debug)]
+pub struct HubLink(pub(crate) hub::Link);
+
+/// The agent's end of a link: serves the calls that the hub makes. Dropping it ends the link.
+#[derive(Debug)]
+pub struct AgentLink(pub(crate) agent::Link);
+
+/// The call is given up with this code, and the peer is told it.
+///
+/// What serves an [`AgentLink`] answers with one when it has no response to give.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the call was given up: {0}")]
+pub struct Reset(pub Code);
+
+/// Whether anybody can have seen a call that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivered {
+    /// Certainly not: it is safe to make the call again.
+    No,
+    /// Perhaps.
+    Maybe,
+}
+
+/// Why a call had no response.
+#[derive(Debug, thiserror::Error)]
+pub enum CallError {
+    /// As many calls run on the link as the agent allows.
+    #[error("the agent has no room for another call on this link")]
+    Busy,
+    /// The request's head is longer than the agent takes.
+    #[error("the request's metadata has {size} bytes, and the agent takes {limit} at the most")]
+    RequestTooLarge {
+        /// Bytes, counted as RFC 9114 §4.2.2 does.
+        size: u64,
+        /// Bytes that the agent advertised.
+        limit: u64,
+    },
+    /// The response's head is longer than this end takes.
+    #[error("the response's metadata is longer than {limit} bytes")]
+    ResponseTooLarge {
+        /// Bytes.
+        limit: u64,
+    },
+    /// The request cannot be written as HTTP/3.
+    #[error("the request cannot be carried: {0}")]
+    Unsendable(String),
+    /// The agent is draining, or refused the call unseen.
+    #[error("the agent refused the call before looking at it")]
+    Refused,
+    /// The agent gave the call up.
+    #[error("the agent gave the call up: {0}")]
+    Reset(Code),
+    /// What came was not a response of HTTP/3.
+    #[error("malformed response: {0}")]
+    Malformed(String),
+    /// The link ended.
+    #[error("the link was lost: {reason}")]
+    LinkLost {
+        /// Whether the request can have arrived.
+        delivered: Delivered,
+        /// What ended the link.
+        #[source]
+        reason: LinkError,
+    },
+}
+
+/// What ended a link.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum LinkError {
+    /// The peer closed it in order.
+    #[error("closed by the peer ({0})")]
+    Closed(String),
+    /// The peer broke the protocol, or says that this end did.
+    #[error("protocol error: {0}")]
+    Protocol(String),
+    /// Nothing was received for the idle timeout.
+    #[error("nothing was received until the idle timeout")]
+    TimedOut,
+    /// The peer has no memory of the link: it was restarted.
+    #[error("the peer was restarted and does not know the link")]
+    Reset,
+    /// This end closed it.
+    #[error("closed by this end")]
+    LocallyClosed,
+}
+
+impl CallError {
+    /// Whether anybody can have seen the call.
+    pub fn delivered(&self) -> Delivered {
+        match self {
+            Self::Busy | Self::RequestTooLarge { .. } | Self::Unsendable(_) | Self::Refused => Delivered::No,
+            Self::Reset(_) | Self::Malformed(_) | Self::ResponseTooLarge { .. } => Delivered::Maybe,
+            Self::LinkLost { delivered, .. } => *delivered,
+        }
+    }
+}
+
+impl HubLink {
+    /// Makes one call on a stream of its own, and answers when the response's head is there.
+    ///
+    /// The request's body is sent as it comes, whether or not the response is being read. Dropping the future, or
+    /// the response's body, cancels the call (`H3_REQUEST_CANCELLED` both ways).
+    ///
+    /// # Errors
+    ///
+    /// See [`CallError`]; [`CallError::delivered`] says whether the call may be made again.
+    pub async fn call(&self, request: Request<Body>) -> Result<Response<Body>, CallError> {
+        self.0.call(request).await
+    }
+
+    /// The agent's certificate and what it sent with it, its own first. Already verified by the handshake.
+    pub fn peer_certificates(&self) -> &[CertificateDer<'static>] {
+        self.0.peer_certificates()
+    }
+
+    /// Where the agent's packets come from now.
+    pub fn remote_address(&self) -> SocketAddr {
+        self.0.remote_address()
+    }
+
+    /// The measured round-trip time of the link.
+    pub fn round_trip(&self) -> Duration {
+        self.0.round_trip()
+    }
+
+    /// Whether the agent said that it takes no new calls (HTTP/3 GOAWAY).
+    pub fn is_draining(&self) -> bool {
+        self.0.is_draining()
+    }
+
+    /// Waits until the link has ended.
+    pub async fn closed(&self) -> LinkError {
+        self.0.closed().await
+    }
+
+    /// Ends the link now. Calls that run on it fail; `reason` is told to the agent.
+    pub fn close(&self, code: Code, reason: &str) {
+        self.0.close(code, reason);
+    }
+}
+
+impl AgentLink {
+    /// Answers every call of the hub with `handler` until the link ends, and says why it did.
+    ///
+    /// A call that the hub gives up drops the handler's future or its response's body. Calls still running when the
+    /// link ends, or when this future is dropped, are dropped with it.
+    pub async fn serve<H, F>(&self, handler: H) -> LinkError
+    where
+        H: Fn(Request<Body>) -> F + Clone + Send + 'static,
+        F: Future<Output = Result<Response<Body>, Reset>> + Send + 'static,
+    {
+        self.0.serve(handler).await
+    }
+
+    /// Where the hub's packets come from.
+    pub fn remote_address(&self) -> SocketAddr {
+        self.0.remote_address()
+    }
+
+    /// The measured round-trip time of the link.
+    pub fn round_trip(&self) -> Duration {
+        self.0.round_trip()
+    }
+
+    /// Ends the link now. Calls that run on it fail; `reason` is told to the hub.
+    pub fn close(&self, code: Code, reason: &str) {
+        self.0.close(code, reason);
+    }
+
+    /// Waits until the hub has been told of [`close`](Self::close), or has had the time to be.
+    pub async fn closed(&self) {
+        self.0.closed().await;
+    }
+}

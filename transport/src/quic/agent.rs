@@ -1,0 +1,167 @@
+//! The agent's end of a `quic` link: the HTTP server.
+
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use http::{Request, Response};
+use quinn::{Connection, Endpoint, RecvStream, SendStream};
+use tokio::task::JoinSet;
+use tokio_util::task::AbortOnDropHandle;
+use tracing::{Instrument as _, debug};
+
+use super::control::{self, Peer};
+use super::receive::{MessageReader, ReceiveError, ReceivedBody};
+use super::send::send_message;
+use super::stream::{RecvHalf, SendHalf};
+use super::varint;
+use crate::body::Body;
+use crate::link::{LinkError, Reset};
+use crate::rh3::code::Code;
+use crate::rh3::{Role, head};
+use crate::tuning::Tuning;
+
+/// How long the hub may take to send a request's head once it has opened the stream.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The agent's end of one link.
+#[derive(Debug)]
+pub(crate) struct Link {
+    endpoint: Endpoint,
+    connection: Connection,
+    peer: Arc<Peer>,
+    max_header_section: u32,
+    _control: AbortOnDropHandle<()>,
+}
+
+impl Link {
+    pub(super) fn new(endpoint: Endpoint, connection: Connection, tuning: &Tuning) -> Self {
+        let peer = Arc::new(Peer::new());
+        let control = {
+            let (connection, peer) = (connection.clone(), Arc::clone(&peer));
+            let max_header_section = tuning.max_header_section;
+            async move { control::watch(&connection, &peer, Role::Server, max_header_section).await }
+        };
+        Self {
+            endpoint,
+            connection,
+            peer,
+            max_header_section: tuning.max_header_section,
+            _control: AbortOnDropHandle::new(tokio::spawn(control.in_current_span())),
+        }
+    }
+
+    pub(crate) async fn serve<H, F>(&self, handler: H) -> LinkError
+    where
+        H: Fn(Request<Body>) -> F + Clone + Send + 'static,
+        F: Future<Output = Result<Response<Body>, Reset>> + Send + 'static,
+    {
+        let mut calls = JoinSet::new();
+        loop {
+            tokio::select! {
+                accepted = self.connection.accept_bi() => match accepted {
+                    Ok((send, recv)) => {
+                        let call = Call {
+                            connection: self.connection.clone(),
+                            peer: Arc::clone(&self.peer),
+                            max_header_section: self.max_header_section,
+                        };
+                        calls.spawn(call.run(send, recv, handler.clone()).in_current_span());
+                    }
+                    Err(lost) => return lost.into(),
+                },
+                // A panic in a call has reset its stream, and is no concern of the others.
+                Some(_) = calls.join_next() => {}
+            }
+        }
+    }
+
+    pub(crate) fn remote_address(&self) -> SocketAddr {
+        self.connection.remote_address()
+    }
+
+    pub(crate) fn round_trip(&self) -> Duration {
+        self.connection.rtt()
+    }
+
+    pub(crate) async fn closed(&self) {
+        self.endpoint.wait_idle().await;
+    }
+
+    pub(crate) fn close(&self, code: Code, reason: &str) {
+        self.connection.close(varint(code), reason.as_bytes());
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.close(Code::NO_ERROR, "the agent let the link go");
+    }
+}
+
+/// One call that the hub makes.
+struct Call {
+    connection: Connection,
+    peer: Arc<Peer>,
+    max_header_section: u32,
+}
+
+impl Call {
+    async fn run<F>(self, send: SendStream, recv: RecvStream, handler: impl Fn(Request<Body>) -> F)
+    where
+        F: Future<Output = Result<Response<Body>, Reset>>,
+    {
+        let mut send = SendHalf::new(send);
+        // A handler may answer before it has read all of the request: to stop there is no error (RFC 9114 §4.1.1).
+        let mut reader = MessageReader::new(
+            Role::Server,
+            RecvHalf::new(recv, Code::NO_ERROR),
+            self.connection,
+            self.max_header_section,
+        );
+        let request = match tokio::time::timeout(HEAD_TIMEOUT, reader.request_head()).await {
+            Ok(Ok(request)) => request.map(|()| Body::new(ReceivedBody::new(reader, None))),
+            Ok(Err(error)) => {
+                debug!(%error, "a request could not be read");
+                return send.reset(refusal(&error));
+            }
+            Err(_) => return send.reset(Code::REQUEST_INCOMPLETE),
+        };
+
+        let answer = {
+            let mut stopped = pin!(send.stopped());
+            let mut answering = pin!(handler(request));
+            tokio::select! {
+                biased;
+                answer = &mut answering => answer,
+                // The hub gave the call up: whoever works on it learns by being dropped.
+                _ = &mut stopped => Err(Reset(Code::REQUEST_CANCELLED)),
+            }
+        };
+        let response = match answer {
+            Ok(response) => response,
+            Err(Reset(code)) => return send.reset(code),
+        };
+
+        let (parts, body) = response.into_parts();
+        let mut head = BytesMut::with_capacity(256);
+        let size = head::encode_response(parts.status, &parts.headers, &mut head);
+        if size > self.peer.max_header_section() {
+            debug!(size, "a response's metadata is longer than the hub takes");
+            return send.reset(Code::EXCESSIVE_LOAD);
+        }
+        // A failure needs no word here: the stream has been reset, or the hub wanted no more, or the link is gone.
+        let _ = send_message(&mut send, head, body).await;
+    }
+}
+
+/// The code that answers a request that could not be read.
+fn refusal(error: &ReceiveError) -> Code {
+    match error {
+        ReceiveError::Reset(_) | ReceiveError::LinkLost(_) => Code::REQUEST_CANCELLED,
+        ReceiveError::HeaderSectionTooLarge => Code::EXCESSIVE_LOAD,
+        ReceiveError::Malformed(error) => error.code,
+    }
+}

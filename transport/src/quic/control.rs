@@ -1,0 +1,215 @@
+//! The unidirectional streams of a link: settings, GOAWAY, and what HTTP/3 says of all the others.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use quinn::{Connection, RecvStream};
+use tracing::debug;
+
+use super::stream::{RecvHalf, SendHalf};
+use super::varint;
+use crate::rh3::Role;
+use crate::rh3::code::Code;
+use crate::rh3::error::ProtocolError;
+use crate::rh3::frame::{Frame, FrameDecoder, stream_type};
+use crate::rh3::qpack::instructions::{DecoderInstructions, check_encoder_instructions};
+use crate::rh3::settings::Settings;
+use crate::rh3::varint as h3_varint;
+
+/// How long a peer may take to let this end open its control stream.
+const CONTROL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// No GOAWAY has come.
+const NO_GOAWAY: u64 = u64::MAX;
+
+/// What the peer has said on its control stream.
+#[derive(Debug)]
+pub(super) struct Peer {
+    settings: OnceLock<Settings>,
+    goaway: AtomicU64,
+}
+
+impl Peer {
+    pub(super) fn new() -> Self {
+        Self {
+            settings: OnceLock::new(),
+            goaway: AtomicU64::new(NO_GOAWAY),
+        }
+    }
+
+    /// The longest header section that the peer takes. Unlimited until its settings are here (RFC 9114 §7.2.4.2).
+    pub(super) fn max_header_section(&self) -> u64 {
+        self.settings
+            .get()
+            .and_then(|settings| settings.max_field_section_size)
+            .unwrap_or(u64::MAX)
+    }
+
+    /// Whether a GOAWAY has come.
+    pub(super) fn is_draining(&self) -> bool {
+        self.goaway.load(Ordering::Relaxed) != NO_GOAWAY
+    }
+
+    /// Whether a GOAWAY says that the request on this stream was not and will not be looked at.
+    pub(super) fn disowns(&self, stream: u64) -> bool {
+        self.goaway.load(Ordering::Relaxed) <= stream
+    }
+
+    /// Of an agent: the first of the hub's streams that it did not and will not look at. What a hub says names a
+    /// push, and stops nothing. That the id is right is the decoder's business.
+    fn goaway(&self, id: u64, role: Role) {
+        if role == Role::Client {
+            self.goaway.store(id, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Sends this end's settings, then watches the peer's unidirectional streams until the link ends.
+///
+/// Closes the link when the peer breaks the protocol on one of them.
+pub(super) async fn watch(connection: &Connection, peer: &Peer, role: Role, max_header_section: u32) {
+    // Closing a control stream is an error (RFC 9114 §6.2.1): this one lives as long as the link.
+    let _control = match tokio::time::timeout(CONTROL_TIMEOUT, open(connection, max_header_section)).await {
+        Ok(Ok(control)) => control,
+        Ok(Err(_)) => return,
+        Err(_) => {
+            let reason = b"no unidirectional stream was granted for the control stream";
+            return connection.close(varint(Code::STREAM_CREATION_ERROR), reason);
+        }
+    };
+    let seen = Seen::default();
+    let mut readers = FuturesUnordered::new();
+    loop {
+        tokio::select! {
+            accepted = connection.accept_uni() => match accepted {
+                Ok(stream) => readers.push(read(stream, peer, role, &seen)),
+                Err(_) => return,
+            },
+            Some(read) = readers.next() => if let Err(error) = read {
+                debug!(%error, "the peer broke the protocol on a unidirectional stream");
+                return connection.close(varint(error.code), error.reason.as_bytes());
+            },
+        }
+    }
+}
+
+async fn open(connection: &Connection, max_header_section: u32) -> Result<SendHalf, quinn::WriteError> {
+    let mut control = SendHalf::new(connection.open_uni().await?);
+    let mut hello = BytesMut::new();
+    h3_varint::put(&mut hello, stream_type::CONTROL);
+    Settings::new(u64::from(max_header_section)).encode(&mut hello);
+    control.write(&mut [hello.freeze()]).await?;
+    Ok(control)
+}
+
+/// Which of the streams that there may be only one of have come.
+#[derive(Default)]
+struct Seen {
+    control: OnceLock<()>,
+    encoder: OnceLock<()>,
+    decoder: OnceLock<()>,
+}
+
+/// Reads one unidirectional stream of the peer to its end.
+async fn read(stream: RecvStream, peer: &Peer, role: Role, seen: &Seen) -> Result<(), ProtocolError> {
+    let mut stream = Reader {
+        recv: RecvHalf::new(stream, Code::STREAM_CREATION_ERROR),
+        segments: VecDeque::new(),
+    };
+    let Some(kind) = stream.kind().await else {
+        return Ok(());
+    };
+    let first = match kind {
+        stream_type::CONTROL => seen.control.set(()),
+        stream_type::QPACK_ENCODER => seen.encoder.set(()),
+        stream_type::QPACK_DECODER => seen.decoder.set(()),
+        // The hub asked for no pushes, and an agent takes none: RFC 9114 §4.6, §6.2.2.
+        stream_type::PUSH => {
+            let code = match role {
+                Role::Client => Code::ID_ERROR,
+                Role::Server => Code::STREAM_CREATION_ERROR,
+            };
+            return Err(ProtocolError::connection(
+                code,
+                "a push stream, and no push was allowed",
+            ));
+        }
+        // RFC 9114 §6.2: of an unknown type, reading may be aborted. The drop does that.
+        _ => return Ok(()),
+    };
+    if first.is_err() {
+        return Err(ProtocolError::connection(
+            Code::STREAM_CREATION_ERROR,
+            format!("a second unidirectional stream of type {kind:#x}"),
+        ));
+    }
+    match kind {
+        stream_type::CONTROL => {
+            let mut frames = FrameDecoder::control(role);
+            while let Some(segment) = stream.next().await {
+                frames.push(segment);
+                while let Some(frame) = frames.next_frame()? {
+                    match frame {
+                        Frame::Settings(settings) => {
+                            let _ = peer.settings.set(settings);
+                        }
+                        Frame::GoAway(id) => peer.goaway(id, role),
+                        Frame::Headers(_) | Frame::Data(_) => {}
+                    }
+                }
+            }
+        }
+        stream_type::QPACK_ENCODER => {
+            while let Some(segment) = stream.next().await {
+                check_encoder_instructions(&segment)?;
+            }
+        }
+        _ => {
+            let mut instructions = DecoderInstructions::default();
+            while let Some(segment) = stream.next().await {
+                instructions.check(&segment)?;
+            }
+        }
+    }
+    Err(ProtocolError::connection(
+        Code::CLOSED_CRITICAL_STREAM,
+        format!("the unidirectional stream of type {kind:#x} was closed"),
+    ))
+}
+
+/// A unidirectional stream's bytes, as they come.
+struct Reader {
+    recv: RecvHalf,
+    segments: VecDeque<Bytes>,
+}
+
+impl Reader {
+    /// `None` at the end, and when the stream or the link is lost: the loop over it then ends as well.
+    async fn next(&mut self) -> Option<Bytes> {
+        while self.segments.is_empty() {
+            poll_fn(|cx| self.recv.poll_read(cx, &mut self.segments))
+                .await
+                .ok()
+                .flatten()?;
+        }
+        self.segments.pop_front()
+    }
+
+    /// The stream's type.
+    async fn kind(&mut self) -> Option<u64> {
+        let mut kind = h3_varint::Decoder::default();
+        loop {
+            let mut segment = self.next().await?;
+            if let Some(kind) = kind.take(&mut segment) {
+                self.segments.push_front(segment);
+                return Some(kind);
+            }
+        }
+    }
+}

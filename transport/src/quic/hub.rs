@@ -1,0 +1,177 @@
+//! The hub's end of a `quic` link: the HTTP client.
+
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use futures_util::poll;
+use http::{Request, Response};
+use quinn::{Connection, RecvStream, SendStream};
+use rustls::pki_types::CertificateDer;
+use tokio_util::task::AbortOnDropHandle;
+use tracing::Instrument as _;
+
+use super::control::{self, Peer};
+use super::receive::{MessageReader, ReceiveError, ReceivedBody};
+use super::send::{SendError, send_message};
+use super::stream::{RecvHalf, SendHalf};
+use super::varint;
+use crate::body::Body;
+use crate::link::{CallError, Delivered, LinkError};
+use crate::rh3::code::Code;
+use crate::rh3::{Role, head};
+use crate::tuning::Tuning;
+
+/// How long a call waits for a free stream. Streams come back with the agent's next packet, or not soon.
+const OPEN_TIMEOUT: Duration = Duration::from_millis(250);
+
+/// The hub's end of one link.
+#[derive(Clone, Debug)]
+pub(crate) struct Link(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    connection: Connection,
+    certificates: Vec<CertificateDer<'static>>,
+    peer: Arc<Peer>,
+    max_header_section: u32,
+    _control: AbortOnDropHandle<()>,
+}
+
+impl Link {
+    pub(super) fn new(connection: Connection, tuning: &Tuning) -> Self {
+        let certificates = connection
+            .peer_identity()
+            .and_then(|identity| identity.downcast::<Vec<CertificateDer<'static>>>().ok())
+            .map(|certificates| *certificates)
+            .unwrap_or_default();
+        let peer = Arc::new(Peer::new());
+        let control = {
+            let (connection, peer) = (connection.clone(), Arc::clone(&peer));
+            let max_header_section = tuning.max_header_section;
+            async move { control::watch(&connection, &peer, Role::Client, max_header_section).await }
+        };
+        Self(Arc::new(Inner {
+            connection,
+            certificates,
+            peer,
+            max_header_section: tuning.max_header_section,
+            _control: AbortOnDropHandle::new(tokio::spawn(control.in_current_span())),
+        }))
+    }
+
+    pub(crate) async fn call(&self, request: Request<Body>) -> Result<Response<Body>, CallError> {
+        let Inner { peer, .. } = &*self.0;
+        if peer.is_draining() {
+            return Err(CallError::Refused);
+        }
+        let (parts, body) = request.into_parts();
+        let mut head = BytesMut::with_capacity(512);
+        let size = head::encode_request(&parts, &mut head)
+            .map_err(|error| CallError::Unsendable(error.to_string()))?;
+        let limit = peer.max_header_section();
+        if size > limit {
+            return Err(CallError::RequestTooLarge { size, limit });
+        }
+
+        let (send, recv) = self.open().await?;
+        let mut send = SendHalf::new(send);
+        let id = send.id();
+        let mut sending = Box::pin(async move { send_message(&mut send, head, body).await });
+        // One poll sends the whole of most requests. What is left goes on beside the response, so that neither
+        // direction waits for the other, and ends with it.
+        let sending = match poll!(&mut sending) {
+            Poll::Ready(Ok(()) | Err(SendError::Stopped)) => None,
+            Poll::Ready(Err(SendError::LinkLost(lost))) => {
+                return Err(CallError::LinkLost {
+                    delivered: Delivered::No,
+                    reason: lost.into(),
+                });
+            }
+            Poll::Ready(Err(SendError::Body(error))) => {
+                return Err(CallError::Reset(error.code()));
+            }
+            Poll::Pending => Some(AbortOnDropHandle::new(tokio::spawn(sending.in_current_span()))),
+        };
+
+        let mut reader = MessageReader::new(
+            Role::Client,
+            RecvHalf::new(recv, Code::REQUEST_CANCELLED),
+            self.0.connection.clone(),
+            self.0.max_header_section,
+        );
+        let response = reader
+            .response_head()
+            .await
+            .map_err(|error| self.failed(error, id))?;
+        Ok(response.map(|()| Body::new(ReceivedBody::new(reader, sending))))
+    }
+
+    async fn open(&self) -> Result<(SendStream, RecvStream), CallError> {
+        let mut opening = pin!(self.0.connection.open_bi());
+        // A free stream is there at once as a rule: no timer then.
+        let opened = match poll!(&mut opening) {
+            Poll::Ready(opened) => opened,
+            Poll::Pending => tokio::time::timeout(OPEN_TIMEOUT, opening)
+                .await
+                .map_err(|_| CallError::Busy)?,
+        };
+        opened.map_err(|lost| CallError::LinkLost {
+            delivered: Delivered::No,
+            reason: lost.into(),
+        })
+    }
+
+    /// What it means for the call on the stream `id` that no response's head came.
+    fn failed(&self, error: ReceiveError, id: u64) -> CallError {
+        match error {
+            ReceiveError::Reset(Code::REQUEST_REJECTED) => CallError::Refused,
+            ReceiveError::Reset(_) | ReceiveError::LinkLost(_) if self.0.peer.disowns(id) => {
+                CallError::Refused
+            }
+            ReceiveError::Reset(code) => CallError::Reset(code),
+            ReceiveError::LinkLost(lost) => CallError::LinkLost {
+                delivered: Delivered::Maybe,
+                reason: lost.into(),
+            },
+            ReceiveError::HeaderSectionTooLarge => CallError::ResponseTooLarge {
+                limit: u64::from(self.0.max_header_section),
+            },
+            ReceiveError::Malformed(error) => CallError::Malformed(error.to_string()),
+        }
+    }
+
+    pub(crate) fn peer_certificates(&self) -> &[CertificateDer<'static>] {
+        &self.0.certificates
+    }
+
+    pub(crate) fn remote_address(&self) -> SocketAddr {
+        self.0.connection.remote_address()
+    }
+
+    pub(crate) fn round_trip(&self) -> Duration {
+        self.0.connection.rtt()
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.0.peer.is_draining()
+    }
+
+    pub(crate) async fn closed(&self) -> LinkError {
+        self.0.connection.closed().await.into()
+    }
+
+    pub(crate) fn close(&self, code: Code, reason: &str) {
+        self.0.connection.close(varint(code), reason.as_bytes());
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.connection
+            .close(varint(Code::NO_ERROR), b"the hub let the link go");
+    }
+}

@@ -1,0 +1,56 @@
+//! The `quic` carrier: HTTP/3 with the roles swapped (`rh3`) on quinn.
+//!
+//! The agent is the QUIC client and the HTTP server, the hub is the QUIC server and the HTTP client, as
+//! draft-thomson-ptth-potato describes it. A call rides a bidirectional stream that the hub opens.
+
+pub(crate) mod agent;
+mod config;
+mod control;
+pub(crate) mod endpoint;
+pub(crate) mod hub;
+mod receive;
+mod send;
+mod stream;
+
+use crate::link::LinkError;
+use crate::rh3::code::Code;
+
+/// The ALPN label of HTTP/3 with its roles swapped (draft-thomson-ptth-potato).
+pub const ALPN: &[u8] = b"rh3";
+
+impl From<quinn::ConnectionError> for LinkError {
+    fn from(error: quinn::ConnectionError) -> Self {
+        use quinn::ConnectionError as E;
+        match error {
+            E::ApplicationClosed(close) if is_orderly(close.error_code) => {
+                Self::Closed(String::from_utf8_lossy(&close.reason).into_owned())
+            }
+            E::ApplicationClosed(close) => Self::Protocol(format!(
+                "the peer closed the link: {} {}",
+                code_of(close.error_code),
+                String::from_utf8_lossy(&close.reason),
+            )),
+            E::ConnectionClosed(close) => Self::Protocol(close.to_string()),
+            E::TransportError(error) => Self::Protocol(error.to_string()),
+            E::TimedOut => Self::TimedOut,
+            E::Reset => Self::Reset,
+            E::LocallyClosed => Self::LocallyClosed,
+            E::VersionMismatch | E::CidsExhausted => Self::Protocol(error.to_string()),
+        }
+    }
+}
+
+/// Whether a close code says that nothing went wrong: H3_NO_ERROR, or the 0 of peers that name none.
+fn is_orderly(code: quinn::VarInt) -> bool {
+    matches!(code_of(code), Code(0) | Code::NO_ERROR)
+}
+
+/// A code as quinn wants it. No code is too large for that: ours are small, and a peer's came as such an integer.
+fn varint(code: Code) -> quinn::VarInt {
+    quinn::VarInt::from_u64(code.0).unwrap_or(quinn::VarInt::MAX)
+}
+
+/// The code that quinn was told by the peer.
+fn code_of(code: quinn::VarInt) -> Code {
+    Code(code.into_inner())
+}

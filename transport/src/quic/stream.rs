@@ -1,0 +1,139 @@
+//! QUIC streams that end as HTTP/3 wants them to when they are dropped.
+//!
+//! quinn finishes a dropped `SendStream`, so that a call that was given up looks like one that ended well, and
+//! stops a dropped `RecvStream` with code 0, which is no code of HTTP/3.
+
+use std::future::Future;
+use std::pin::pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use quinn::{ReadError, RecvStream, SendStream, WriteError};
+
+use super::varint;
+use crate::rh3::code::Code;
+
+/// How many received segments are taken from quinn at once. A segment is about a packet's worth.
+const SEGMENTS: usize = 32;
+
+/// The sending half of a call. Dropped before [`finish`](Self::finish), it is reset.
+#[derive(Debug)]
+pub(super) struct SendHalf {
+    stream: SendStream,
+    finished: bool,
+}
+
+/// The receiving half of a call. Dropped before its end, the peer is told to stop.
+#[derive(Debug)]
+pub(super) struct RecvHalf {
+    stream: RecvStream,
+    ended: bool,
+    /// What a drop before the end tells the peer.
+    stop_code: Code,
+}
+
+impl SendHalf {
+    pub(super) fn new(stream: SendStream) -> Self {
+        Self {
+            stream,
+            finished: false,
+        }
+    }
+
+    /// The stream's id: RFC 9000 §2.1.
+    pub(super) fn id(&self) -> u64 {
+        quinn::VarInt::from(self.stream.id()).into_inner()
+    }
+
+    /// Writes all of `chunks` without copying them; waits for the peer's and the path's credit.
+    pub(super) async fn write(&mut self, chunks: &mut [Bytes]) -> Result<(), WriteError> {
+        self.stream.write_all_chunks(chunks).await
+    }
+
+    /// Ends the stream in order: everything written arrives.
+    pub(super) fn finish(&mut self) {
+        self.finished = true;
+        // An error says that the stream has ended already: stopped, or lost with its link.
+        let _ = self.stream.finish();
+    }
+
+    /// Gives the stream up: what has not arrived yet may never do so.
+    pub(super) fn reset(&mut self, code: Code) {
+        self.finished = true;
+        let _ = self.stream.reset(varint(code));
+    }
+
+    /// Waits until the peer wants no more of this half, or the link is lost.
+    pub(super) fn stopped(
+        &self,
+    ) -> impl Future<Output = Result<Option<quinn::VarInt>, quinn::StoppedError>> + Send + 'static {
+        self.stream.stopped()
+    }
+
+    /// Lets other streams go first from now on.
+    pub(super) fn lower_priority(&self) {
+        let _ = self.stream.set_priority(-1);
+    }
+}
+
+impl Drop for SendHalf {
+    fn drop(&mut self) {
+        if !self.finished {
+            self.reset(if std::thread::panicking() {
+                Code::INTERNAL_ERROR
+            } else {
+                Code::REQUEST_CANCELLED
+            });
+        }
+    }
+}
+
+impl RecvHalf {
+    /// `stop_code` is what the peer is told when this half is dropped before its end.
+    pub(super) fn new(stream: RecvStream, stop_code: Code) -> Self {
+        Self {
+            stream,
+            ended: false,
+            stop_code,
+        }
+    }
+
+    /// Takes what has arrived, in order: `None` at the end of the stream.
+    pub(super) fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        into: &mut impl Extend<Bytes>,
+    ) -> Poll<Result<Option<()>, ReadError>> {
+        let mut segments = [const { Bytes::new() }; SEGMENTS];
+        let read = pin!(self.stream.read_chunks(&mut segments)).poll(cx);
+        read.map_ok(|count| match count {
+            Some(count) => {
+                into.extend(segments.into_iter().take(count));
+                Some(())
+            }
+            None => {
+                self.ended = true;
+                None
+            }
+        })
+    }
+
+    /// Tells the peer to stop. Nothing can be read afterwards.
+    pub(super) fn stop(&mut self, code: Code) {
+        self.ended = true;
+        let _ = self.stream.stop(varint(code));
+    }
+
+    /// Changes what the peer is told when this half is dropped before its end.
+    pub(super) fn set_stop_code(&mut self, code: Code) {
+        self.stop_code = code;
+    }
+}
+
+impl Drop for RecvHalf {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.stop(self.stop_code);
+        }
+    }
+}
