@@ -1,0 +1,170 @@
+//! A response on its way to the client: what the upstream sent, ended by the hub where nobody else does.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use adit_certs::AgentId;
+use adit_proto::failure::Failure;
+use adit_transport::Body;
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, Response};
+use http_body::{Body as HttpBody, Frame};
+use http_body_util::BodyExt as _;
+use tracing::debug;
+
+use crate::deadline::Timer;
+use crate::registry::InFlight;
+use crate::status::{self, Ending};
+
+const GRPC_STATUS: &str = "grpc-status";
+
+/// The body of a response. Passes on what comes, and makes sure that a gRPC client learns how its call ended.
+#[derive(Debug)]
+pub(crate) struct ResponseBody {
+    /// `None` once the response is over, so that the call is let go at once.
+    call: Option<Call>,
+    /// No status has come yet, and the client waits for one.
+    owes_status: bool,
+}
+
+/// A call whose response has begun.
+#[derive(Debug)]
+struct Call {
+    body: Body,
+    /// The body's first frame, where it had to be looked at before the head was passed on.
+    first: Option<Frame<Bytes>>,
+    agent: AgentId,
+    timer: Option<Timer>,
+    _in_flight: InFlight,
+}
+
+/// Whether a message says that it is gRPC (gRPC over HTTP/2, "Content-Type").
+pub(crate) fn is_grpc(metadata: &HeaderMap) -> bool {
+    metadata
+        .get(CONTENT_TYPE)
+        .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+}
+
+/// A response that the hub makes itself.
+pub(crate) fn failed(failure: Failure) -> Response<ResponseBody> {
+    failure.into_response(ResponseBody {
+        call: None,
+        owes_status: false,
+    })
+}
+
+/// Passes a response on. `wants_grpc` says that the request was one of gRPC.
+pub(crate) async fn passed_on(
+    response: Response<Body>,
+    agent: AgentId,
+    in_flight: InFlight,
+    timer: Option<Timer>,
+    wants_grpc: bool,
+) -> Response<ResponseBody> {
+    let (head, mut body) = response.into_parts();
+    if wants_grpc && !(head.status == http::StatusCode::OK && is_grpc(&head.headers)) {
+        let content_type = head.headers.get(CONTENT_TYPE);
+        let content_type = content_type.map_or_else(String::new, |value| format!("{value:?}"));
+        return failed(status::not_grpc(&agent, head.status, &content_type));
+    }
+    let owes_status = wants_grpc && !head.headers.contains_key(GRPC_STATUS);
+    let mut over = body.is_end_stream();
+    if over && owes_status {
+        return failed(status::ended_without_status(&agent));
+    }
+    let mut first = None;
+    if !over && !owes_status {
+        // The status came with the head: a trailers-only response has to stay one, and its end may come a packet
+        // later than its head.
+        match body.frame().await {
+            None => over = true,
+            Some(Ok(frame)) => first = Some(frame),
+            // Polled again by whoever reads the body, which then hears the same.
+            Some(Err(error)) => debug!(%error, %agent, "a trailers-only response broke off"),
+        }
+    }
+    let call = Call {
+        body,
+        first,
+        agent,
+        timer,
+        _in_flight: in_flight,
+    };
+    let call = (!over).then_some(call);
+    Response::from_parts(head, ResponseBody { call, owes_status })
+}
+
+impl ResponseBody {
+    fn end(&mut self, ending: Ending) -> Result<Frame<Bytes>, h2::Error> {
+        self.call = None;
+        match ending {
+            // A client that has its status already, or wants none, is given none.
+            Ending::Failed(failure) if self.owes_status => {
+                debug!(%failure, "ended a call");
+                Ok(Frame::trailers(failure.trailers()))
+            }
+            Ending::Failed(failure) => {
+                debug!(%failure, "broke off a call");
+                Err(h2::Reason::INTERNAL_ERROR.into())
+            }
+            Ending::Reset(reason) => Err(reason.into()),
+        }
+    }
+}
+
+impl HttpBody for ResponseBody {
+    type Data = Bytes;
+    /// Its reason is the code that the client's stream is reset with.
+    type Error = h2::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
+        let this = &mut *self;
+        let Some(call) = &mut this.call else {
+            return Poll::Ready(None);
+        };
+        if let Some(timer) = &mut call.timer
+            && timer.poll(cx).is_ready()
+        {
+            return Poll::Ready(Some(this.end(Ending::Failed(status::deadline_passed()))));
+        }
+        let next = match call.first.take() {
+            Some(first) => Some(Ok(first)),
+            None => ready!(Pin::new(&mut call.body).poll_frame(cx)),
+        };
+        let frame = match next {
+            Some(Ok(frame)) => frame,
+            Some(Err(error)) => {
+                let ending = status::body_failed(&call.agent, &error);
+                return Poll::Ready(Some(this.end(ending)));
+            }
+            None if this.owes_status => {
+                let ending = Ending::Failed(status::ended_without_status(&call.agent));
+                return Poll::Ready(Some(this.end(ending)));
+            }
+            None => {
+                this.call = None;
+                return Poll::Ready(None);
+            }
+        };
+        if let Some(trailers) = frame.trailers_ref() {
+            if this.owes_status && !trailers.contains_key(GRPC_STATUS) {
+                let ending = Ending::Failed(status::ended_without_status(&call.agent));
+                return Poll::Ready(Some(this.end(ending)));
+            }
+            this.call = None;
+        }
+        Poll::Ready(Some(Ok(frame)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        !self.owes_status
+            && self
+                .call
+                .as_ref()
+                .is_none_or(|call| call.first.is_none() && call.body.is_end_stream())
+    }
+}
