@@ -1,0 +1,258 @@
+//! An agent as a whole: links to its hubs, and the services that it tells them of.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use adit_certs::{AgentId, Credentials, LoadError};
+use adit_proto::tunnel::v1::Hello;
+use adit_proto::tunnel::v1::agent_server::AgentServer;
+use adit_transport::{AgentLink, Body, Code, DialError, Dialer, Reset, Tuning};
+use http::{Request, Response};
+use http_body_util::BodyExt as _;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tower_service::Service as _;
+use tracing::{Instrument as _, info, info_span, warn};
+
+use crate::attach::Control;
+use crate::dial::{Backoff, HubAddress};
+use crate::discover::{Services, discover};
+use crate::forward::Forwarder;
+
+/// The path of the control service.
+const CONTROL: &str = "/adit.tunnel.v1.Agent/";
+
+/// How often upstreams are asked for their services: soon while some are unknown,
+const ASK_UNKNOWN: Duration = Duration::from_secs(2);
+
+/// and now and then once all are known, since an upstream may be replaced by one that has others.
+const ASK_KNOWN: Duration = Duration::from_secs(60);
+
+/// How long a stopping agent takes to tell its hubs.
+const GOODBYE: Duration = Duration::from_secs(1);
+
+/// What an agent is started with.
+#[derive(Debug)]
+pub struct Config {
+    /// The agent's id: the one in its certificate.
+    pub id: AgentId,
+    /// The agent's certificate, and the CA of its hubs.
+    pub credentials: Credentials,
+    /// The hubs to connect to: each is given a link of its own.
+    pub hubs: Vec<HubAddress>,
+    /// Where the calls go.
+    pub forwarder: Forwarder,
+    /// The full names of the services to advertise. Empty: the upstreams are asked for them by server reflection.
+    pub services: Vec<String>,
+    /// Settings of the links.
+    pub tuning: Tuning,
+}
+
+/// Why an agent could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// There is no hub to connect to.
+    #[error("no hub to connect to: name one with --hub HOST:PORT")]
+    NoHub,
+    /// The certificate is another agent's.
+    #[error(transparent)]
+    OtherId(#[from] LoadError),
+    /// The certificate cannot be used.
+    #[error("cannot use the agent's certificate for TLS: {0}")]
+    Tls(String),
+    /// The TLS settings cannot serve QUIC.
+    #[error(transparent)]
+    Dialer(#[from] DialError),
+}
+
+/// An agent that is ready to connect.
+#[derive(Debug)]
+pub struct Agent {
+    links: Vec<Link>,
+    forwarder: Forwarder,
+    /// Named in the configuration; otherwise the upstreams are asked.
+    services: Option<Services>,
+}
+
+/// What makes one link after another to one hub.
+#[derive(Debug)]
+struct Link {
+    hub: HubAddress,
+    dialer: Dialer,
+    hello: Hello,
+    forwarder: Forwarder,
+}
+
+impl Agent {
+    /// Checks what can be checked before anybody is dialled.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`] names the setting that has to change.
+    pub fn new(config: Config) -> Result<Self, StartError> {
+        if config.hubs.is_empty() {
+            return Err(StartError::NoHub);
+        }
+        config.credentials.check_agent_id(&config.id)?;
+        let tls = config.credentials.client_config().map_err(|error| StartError::Tls(error.to_string()))?;
+        let dialer = Dialer::new(tls, config.tuning)?;
+        // Tells this process from another one of the same id, and from itself before a restart.
+        let instance = format!("{:032x}", rand::random::<u128>());
+        let links = config.hubs.into_iter().map(|hub| Link {
+            hub,
+            dialer: dialer.clone(),
+            hello: Hello {
+                id: config.id.to_string(),
+                instance: instance.clone(),
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                ..Hello::default()
+            },
+            forwarder: config.forwarder.clone(),
+        });
+        Ok(Self {
+            links: links.collect(),
+            forwarder: config.forwarder,
+            services: (!config.services.is_empty()).then_some(Services::Known(config.services)),
+        })
+    }
+
+    /// Keeps a link to every hub until `stop` is ready, then closes them.
+    pub async fn run(self, stop: impl Future<Output = ()>) {
+        let stopping = CancellationToken::new();
+        let mut tasks = JoinSet::new();
+        let linked = async {
+            // The first hello says what the upstreams have, where they are up by then.
+            let services = match &self.services {
+                Some(services) => services.clone(),
+                None => discover(&self.forwarder).await,
+            };
+            let (known, services) = watch::channel(services);
+            for link in self.links {
+                let span = info_span!("link", hub = %link.hub);
+                tasks.spawn(link.keep(services.clone(), stopping.clone()).instrument(span));
+            }
+            match self.services {
+                Some(_) => std::future::pending().await,
+                None => keep_asking(&self.forwarder, &known).await,
+            }
+        };
+        tokio::select! {
+            () = linked => {}
+            () = stop => info!("stopping"),
+        }
+        stopping.cancel();
+        let goodbyes = async { while tasks.join_next().await.is_some() {} };
+        let _ = tokio::time::timeout(GOODBYE, goodbyes).await;
+    }
+}
+
+/// Asks the upstreams for their services now and then, and tells every link of a change.
+async fn keep_asking(forwarder: &Forwarder, known: &watch::Sender<Services>) {
+    loop {
+        let current = known.borrow().clone();
+        let wait = match &current {
+            Services::Known(names) => {
+                info!(?names, "services of the upstreams");
+                ASK_KNOWN
+            }
+            Services::Unknown(reason) => {
+                info!(reason, "services of the upstreams are unknown");
+                ASK_UNKNOWN
+            }
+        };
+        loop {
+            tokio::time::sleep(wait).await;
+            let services = discover(forwarder).await;
+            // An upstream that is down for a moment is not without services.
+            let news = matches!(services, Services::Known(_)) || matches!(current, Services::Unknown(_));
+            if news && services != current {
+                known.send_replace(services);
+                break;
+            }
+        }
+    }
+}
+
+impl Link {
+    /// Makes one link after another until told to stop.
+    async fn keep(mut self, services: watch::Receiver<Services>, stopping: CancellationToken) {
+        let mut backoff = Backoff::new();
+        loop {
+            self.hello.generation += 1;
+            let attempt = self.once(&services, &stopping);
+            let Some(held) = attempt.await else {
+                return;
+            };
+            backoff.held(held);
+            let wait = backoff.next();
+            info!(?wait, "dialling again");
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = stopping.cancelled() => return,
+            }
+        }
+    }
+
+    /// Makes one link and serves it to its end: how long it held, or `None` when told to stop.
+    async fn once(
+        &self,
+        services: &watch::Receiver<Services>,
+        stopping: &CancellationToken,
+    ) -> Option<Duration> {
+        let link = tokio::select! {
+            reached = self.hub.reach(&self.dialer) => match reached {
+                Ok(link) => link,
+                Err(error) => {
+                    warn!(%error, "cannot reach the hub");
+                    return Some(Duration::ZERO);
+                }
+            },
+            () = stopping.cancelled() => return None,
+        };
+        info!(peer = %link.remote_address(), rtt = ?link.round_trip(), "connected to the hub");
+        let since = Instant::now();
+        tokio::select! {
+            reason = self.serve(&link, services.clone()) => {
+                warn!(%reason, held = ?since.elapsed(), "lost the link to the hub");
+                Some(since.elapsed())
+            }
+            () = stopping.cancelled() => {
+                link.close(Code::NO_ERROR, "the agent stopped");
+                link.closed().await;
+                None
+            }
+        }
+    }
+
+    async fn serve(
+        &self,
+        link: &AgentLink,
+        services: watch::Receiver<Services>,
+    ) -> adit_transport::LinkError {
+        let control = AgentServer::from_arc(Arc::new(Control::new(self.hello.clone(), services)));
+        let forwarder = self.forwarder.clone();
+        link.serve(move |request| {
+            let (control, forwarder) = (control.clone(), forwarder.clone());
+            async move {
+                if request.uri().path().starts_with(CONTROL) {
+                    controlled(control, request).await
+                } else {
+                    forwarder.call(request).await
+                }
+            }
+        })
+        .await
+    }
+}
+
+/// A call of the hub to the agent itself.
+async fn controlled(
+    mut control: AgentServer<Control>,
+    request: Request<Body>,
+) -> Result<Response<Body>, Reset> {
+    let Ok(response) = control.call(request).await;
+    // The stream of events fails with no status: it ends.
+    Ok(response.map(|body| Body::new(body.map_err(|_| adit_transport::BodyError::Reset(Code::INTERNAL_ERROR)))))
+}

@@ -1,0 +1,168 @@
+//! Where the hub is, and when to try it again.
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
+use std::time::Duration;
+
+use adit_transport::{AgentLink, DialError, Dialer};
+
+/// The first wait before dialling again is random below this,
+pub const FIRST_BACKOFF: Duration = Duration::from_millis(500);
+
+/// each further one below twice as much, and none longer than this: short enough that an agent is back soon after its
+/// hub is, long enough that a thousand of them are no storm.
+pub const LONGEST_BACKOFF: Duration = Duration::from_secs(10);
+
+/// A link that has held for this long proves that dialling works: the waits start over.
+pub const STABLE: Duration = Duration::from_secs(30);
+
+/// How long the name service may take to answer.
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A hub's port for agents: `HOST:PORT`, where HOST is a DNS name, an IPv4 address, or an IPv6 address in brackets.
+/// The hub's certificate has to be for HOST.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HubAddress {
+    host: String,
+    port: u16,
+}
+
+/// A text that is no [`HubAddress`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no address of a hub: write HOST:PORT, such as hub.example.com:4433 or [2001:db8::1]:4433")]
+pub struct InvalidHubAddress(String);
+
+/// Why no link to the hub came about.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ReachError {
+    #[error("cannot find the address of the hub {host:?}: {source}")]
+    Lookup { host: String, source: io::Error },
+    #[error("the hub {0:?} has no address")]
+    NoAddress(String),
+    #[error("the name service did not answer for the hub {host:?} within {} s", LOOKUP_TIMEOUT.as_secs())]
+    LookupTimeout { host: String },
+    #[error(transparent)]
+    Dial(#[from] DialError),
+}
+
+/// The waits between attempts: exponential, with full jitter.
+#[derive(Debug)]
+pub(crate) struct Backoff {
+    below: Duration,
+}
+
+impl HubAddress {
+    /// Dials the hub at each of its addresses in turn until one answers.
+    pub(crate) async fn reach(&self, dialer: &Dialer) -> Result<AgentLink, ReachError> {
+        let mut failed = ReachError::NoAddress(self.host.clone());
+        for address in self.look_up().await? {
+            match dialer.dial(address, &self.host).await {
+                Ok(link) => return Ok(link),
+                Err(error) => failed = error.into(),
+            }
+        }
+        Err(failed)
+    }
+
+    async fn look_up(&self) -> Result<Vec<SocketAddr>, ReachError> {
+        let host = &self.host;
+        let found = tokio::time::timeout(LOOKUP_TIMEOUT, tokio::net::lookup_host((host.as_str(), self.port)));
+        match found.await {
+            Ok(Ok(addresses)) => Ok(addresses.collect()),
+            Ok(Err(source)) => Err(ReachError::Lookup { host: host.clone(), source }),
+            Err(_) => Err(ReachError::LookupTimeout { host: host.clone() }),
+        }
+    }
+}
+
+impl FromStr for HubAddress {
+    type Err = InvalidHubAddress;
+
+    fn from_str(text: &str) -> Result<Self, InvalidHubAddress> {
+        let invalid = || InvalidHubAddress(text.to_owned());
+        let (host, port) = text.rsplit_once(':').ok_or_else(invalid)?;
+        let port = port.parse().ok().filter(|&port| port != 0).ok_or_else(invalid)?;
+        let host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+            Some(address) => match address.parse() {
+                Ok(IpAddr::V6(_)) => address,
+                _ => return Err(invalid()),
+            },
+            None => host,
+        };
+        // What a certificate can be for; this is also what TLS is going to ask.
+        rustls::pki_types::ServerName::try_from(host).map_err(|_| invalid())?;
+        Ok(Self { host: host.to_owned(), port })
+    }
+}
+
+impl fmt::Display for HubAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+impl Backoff {
+    pub(crate) fn new() -> Self {
+        Self { below: FIRST_BACKOFF }
+    }
+
+    /// The next wait.
+    pub(crate) fn next(&mut self) -> Duration {
+        let below = self.below;
+        self.below = (below * 2).min(LONGEST_BACKOFF);
+        below.mul_f64(rand::random())
+    }
+
+    /// Starts over, after a link that held this long.
+    pub(crate) fn held(&mut self, time: Duration) {
+        if time >= STABLE {
+            *self = Self::new();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+
+    use super::*;
+
+    #[test]
+    fn addresses_are_host_and_port() {
+        for good in ["hub.example.com:4433", "localhost:1", "127.0.0.1:4433", "[::1]:4433"] {
+            assert_eq!(good.parse::<HubAddress>().unwrap().to_string(), good);
+        }
+        for bad in ["", "hub", "hub:", ":4433", "hub:0", "hub:70000", "::1:4433", "[127.0.0.1]:1", "[::1]", "a b:1", "http://hub:1"]
+        {
+            let message = bad.parse::<HubAddress>().unwrap_err().to_string();
+            assert!(message.contains(&format!("{bad:?}")), "{message}");
+        }
+    }
+
+    #[test]
+    fn waits_grow_to_a_bound_and_start_over_after_a_stable_link() {
+        let mut backoff = Backoff::new();
+        let mut bound = FIRST_BACKOFF;
+        for _ in 0..20 {
+            assert!(backoff.next() <= bound);
+            bound = (bound * 2).min(LONGEST_BACKOFF);
+        }
+        assert_eq!(backoff.below, LONGEST_BACKOFF);
+        backoff.held(STABLE - Duration::from_millis(1));
+        assert_eq!(backoff.below, LONGEST_BACKOFF, "a link that broke soon proves nothing");
+        backoff.held(STABLE);
+        assert_eq!(backoff.below, FIRST_BACKOFF);
+    }
+
+    #[test]
+    fn waits_are_spread() {
+        let waits: std::collections::HashSet<_> = (0..50).map(|_| Backoff::new().next()).collect();
+        assert!(waits.len() > 40, "agents would come back all at once: {waits:?}");
+    }
+}

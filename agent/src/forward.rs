@@ -1,0 +1,94 @@
+//! Hands the hub's calls to upstreams.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use adit_proto::failure::{Failure, Reason};
+use adit_transport::{Body, Reset};
+use http::{Method, Request, Response};
+use tower_service::Service;
+use tracing::debug;
+
+use crate::routes::{Routes, RoutesError};
+use crate::upstream::{ServicePrefix, Upstream};
+
+/// Calls under this are between hub and agent, and no upstream's.
+const CONTROL_PREFIX: &str = "/adit.";
+
+/// Picks an upstream for each call by the call's service, and passes request and response on as they are: metadata and
+/// its order, bytes, and resets. Only `:scheme` and `:authority` become the upstream's own.
+///
+/// Clones share the upstreams' connections, which end with the last clone and the calls that run.
+#[derive(Clone, Debug)]
+pub struct Forwarder {
+    routes: Arc<Routes>,
+}
+
+impl Forwarder {
+    /// Forwards to `upstreams`: the longest matching prefix has a call, and the one upstream without a prefix has those
+    /// that match none.
+    ///
+    /// # Errors
+    /// Two have the same prefix, or two have none.
+    pub fn new(
+        upstreams: impl IntoIterator<Item = (Option<ServicePrefix>, Upstream)>,
+    ) -> Result<Self, RoutesError> {
+        Ok(Self { routes: Arc::new(Routes::new(upstreams)?) })
+    }
+
+    /// Makes one call at the upstream that has it.
+    ///
+    /// Dropping the future, or the response's body, cancels the call at the upstream at once. Failures of the agent's
+    /// own, such as an upstream that is down, are told in a trailers-only response, or in the trailers of one that has
+    /// begun.
+    ///
+    /// # Errors
+    /// The upstream reset the call, or whoever feeds the request's body did.
+    pub async fn call(&self, request: Request<Body>) -> Result<Response<Body>, Reset> {
+        match self.upstream(&request) {
+            Ok(upstream) => upstream.call(request).await,
+            Err(failure) => {
+                debug!(%failure, "a call is not forwarded");
+                Ok(failure.into_response(Body::empty()))
+            }
+        }
+    }
+
+    pub(crate) fn routes(&self) -> &Routes {
+        &self.routes
+    }
+
+    fn upstream(&self, request: &Request<Body>) -> Result<&Upstream, Failure> {
+        let path = request.uri().path();
+        if path.starts_with(CONTROL_PREFIX) || request.method() == Method::CONNECT {
+            let what = format!("{} {path}", request.method());
+            return Err(Failure::new(
+                Reason::Denied,
+                format!("{what} is not forwarded to an upstream: it is between hub and agent; call a service of the upstream"),
+            ));
+        }
+        let service = path.strip_prefix('/').and_then(|path| path.split_once('/')).map_or("", |(service, _)| service);
+        self.routes.find(service).ok_or_else(|| {
+            Failure::new(
+                Reason::NoRoute,
+                format!("no upstream of this agent has {path:?}; name one with --upstream PREFIX=ADDRESS, or one without a prefix"),
+            )
+        })
+    }
+}
+
+impl Service<Request<Body>> for Forwarder {
+    type Response = Response<Body>;
+    type Error = Reset;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Reset>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Reset>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let forwarder = self.clone();
+        Box::pin(async move { Self::call(&forwarder, request).await })
+    }
+}

@@ -1,0 +1,1 @@
+//! Measures adit: load generation, comparisons and reports.

@@ -1,0 +1,317 @@
+//! The story of one call: resolve the method, open the call, stream the requests in as they are
+//! read, print the answers as they arrive.
+
+use std::future::Future;
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use futures_util::future::Fuse;
+use futures_util::stream;
+use prost_reflect::{DynamicMessage, MethodDescriptor};
+use tokio::io::{AsyncWrite, AsyncWriteExt as _};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tonic::client::Grpc;
+use tonic::metadata::MetadataMap;
+use tonic::{CancellationHandle, Request, Status, Streaming};
+
+use crate::MAX_MESSAGE_SIZE;
+use crate::codec::{EncodeError, PayloadCodec};
+use crate::connection::{Channel, Connection};
+use crate::dynamic::DynamicCodec;
+use crate::input::{Input, InputError, Messages};
+use crate::schema::{ResolveError, Schema};
+use crate::status::Failure;
+use crate::target::MethodName;
+
+/// How long learning the method's schema may take when the call itself has no deadline.
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(30);
+/// How many requests may wait for the connection; they are read no faster than they are sent.
+const REQUESTS_WAITING: usize = 1;
+
+/// A call to make.
+pub struct Call {
+    /// The method.
+    pub method: MethodName,
+    /// Where its requests come from. Without an input a method that takes one message is sent an
+    /// empty one, and a method that takes a stream an empty stream.
+    pub input: Option<Input>,
+    /// How the input is written.
+    pub input_codec: Arc<dyn PayloadCodec>,
+    /// How answers are written.
+    pub output_codec: Arc<dyn PayloadCodec>,
+    /// Metadata of the call, and of the reflection before it, so that a hub routes both alike.
+    pub metadata: MetadataMap,
+    /// When everything is to be over: learning the schema, reading the requests, and the call.
+    pub deadline: Option<Instant>,
+}
+
+/// How a call that succeeded went.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The metadata that came before the answers.
+    pub headers: MetadataMap,
+    /// The metadata that came after them.
+    pub trailers: MetadataMap,
+    /// How many answers were written.
+    pub answers: u64,
+}
+
+/// Why a call did not succeed.
+#[derive(Debug, thiserror::Error)]
+pub enum CallError {
+    /// The method is not known; no call was made.
+    #[error(transparent)]
+    Resolve(#[from] ResolveError),
+    /// The requests cannot be read. A call that was open has been cancelled.
+    #[error(transparent)]
+    Input(#[from] InputError),
+    /// The method takes one message and the input has none; no call was made.
+    #[error("{method} takes one message, and there is none in {input}; without -d an empty message is sent")]
+    NoMessage {
+        /// The method.
+        method: String,
+        /// What was read.
+        input: Input,
+    },
+    /// The method takes one message and the input has more; no call was made.
+    #[error("{method} takes one message, and {input} has more than one; make a call for each")]
+    ManyMessages {
+        /// The method.
+        method: String,
+        /// What was read.
+        input: Input,
+    },
+    /// The call failed; the service, the tunnel or the connection says so.
+    #[error(transparent)]
+    Failed(#[from] Failure),
+    /// An answer cannot be written in the output's format.
+    #[error(transparent)]
+    Encode(#[from] EncodeError),
+    /// An answer cannot be written out.
+    #[error("cannot write the answer: {0}")]
+    Output(#[source] io::Error),
+}
+
+impl CallError {
+    /// The failure of the call, or of the reflection on its behalf, if that is what went wrong.
+    pub fn failure(&self) -> Option<&Failure> {
+        match self {
+            Self::Failed(failure) | Self::Resolve(ResolveError::Failed(failure)) => Some(failure),
+            _ => None,
+        }
+    }
+}
+
+impl Call {
+    /// Makes the call and writes each answer to `out`, whole and flushed, as it arrives.
+    ///
+    /// The one answer of a method that gives one is written only when the call has succeeded.
+    pub async fn run(
+        self,
+        connection: &Connection,
+        out: &mut (impl AsyncWrite + Unpin),
+    ) -> Result<Outcome, CallError> {
+        let mut schema = Schema::reflected(connection, self.metadata.clone());
+        let resolve_by = self.deadline.unwrap_or_else(|| Instant::now() + RESOLVE_TIMEOUT);
+        let method = by(resolve_by, schema.method(&self.method)).await.unwrap_or_else(|| Err(expired().into()))?;
+
+        let requests = match self.deadline {
+            None => self.requests(&method).await?,
+            Some(deadline) => by(deadline, self.requests(&method)).await.unwrap_or_else(|| Err(expired().into()))?,
+        };
+        self.exchange(connection, &method, requests, out).await
+    }
+
+    /// Opens the input; for a method that takes one message, reads it to the end.
+    async fn requests(&self, method: &MethodDescriptor) -> Result<Requests, CallError> {
+        let message = method.input();
+        let Some(input) = self.input.clone() else {
+            let one = (!method.is_client_streaming()).then(|| DynamicMessage::new(message));
+            return Ok(Requests::Known(one));
+        };
+        let mut messages = Messages::open(input.clone(), &*self.input_codec, message)?;
+        if method.is_client_streaming() {
+            return Ok(Requests::Read(Box::new(messages)));
+        }
+        let method = method.full_name().to_owned();
+        let Some(only) = messages.next().await? else {
+            return Err(CallError::NoMessage { method, input });
+        };
+        if messages.next().await?.is_some() {
+            return Err(CallError::ManyMessages { method, input });
+        }
+        Ok(Requests::Known(Some(only)))
+    }
+
+    async fn exchange(
+        &self,
+        connection: &Connection,
+        method: &MethodDescriptor,
+        requests: Requests,
+        out: &mut (impl AsyncWrite + Unpin),
+    ) -> Result<Outcome, CallError> {
+        let failed = |status| CallError::Failed(Failure::new(status, method.parent_pool()));
+        let (sender, request) = self.request();
+        let mut feeding = pin!(requests.feed(sender).fuse());
+
+        let mut grpc = Grpc::with_origin(connection.channel(), connection.origin().clone())
+            .max_decoding_message_size(MAX_MESSAGE_SIZE);
+        let opening = open(&mut grpc, request, &self.method, DynamicCodec::new(method.output()));
+        let response = self.drive(feeding.as_mut(), opening).await?.map_err(failed)?;
+
+        let headers = response.metadata().clone();
+        let mut stream = response.into_inner();
+        let mut printer = Printer { codec: &*self.output_codec, out, answers: 0 };
+        let mut held = None;
+        while let Some(answer) = self.drive(feeding.as_mut(), stream.message()).await?.map_err(failed)? {
+            if method.is_server_streaming() {
+                printer.print(&answer).await?;
+            } else if held.replace(answer).is_some() {
+                return Err(failed(Status::internal("the method gives one answer, and the server sent more")));
+            }
+        }
+        let trailers = stream.trailers().await.map_err(failed)?.unwrap_or_default();
+        if !method.is_server_streaming() {
+            let answer = held.ok_or_else(|| failed(Status::internal("the call succeeded without the answer that the method gives")))?;
+            printer.print(&answer).await?;
+        }
+        Ok(Outcome { headers, trailers, answers: printer.answers })
+    }
+
+    /// The request of the call, and the end through which its messages go.
+    fn request(&self) -> (RequestSender, Request<impl stream::Stream<Item = DynamicMessage> + Send + 'static>) {
+        let (sender, receiver) = mpsc::channel(REQUESTS_WAITING);
+        let messages = stream::unfold(receiver, |mut receiver| async move {
+            receiver.recv().await.map(|message| (message, receiver))
+        });
+        let mut request = Request::new(messages);
+        *request.metadata_mut() = self.metadata.clone();
+        if let Some(deadline) = self.deadline {
+            request.set_timeout(deadline.saturating_duration_since(Instant::now()));
+        }
+        let sender = RequestSender { sender, cancel: Some(request.cancellation_handle()) };
+        (sender, request)
+    }
+
+    /// Waits for the server while requests go on being sent. An error of theirs and the deadline end
+    /// the wait.
+    async fn drive<T>(
+        &self,
+        feeding: Pin<&mut Fuse<impl Future<Output = Result<(), InputError>>>>,
+        server: impl Future<Output = Result<T, Status>>,
+    ) -> Result<Result<T, Status>, CallError> {
+        tokio::select! {
+            biased;
+            Err(error) = feeding => Err(error.into()),
+            answered = server => Ok(answered),
+            () = passed(self.deadline) => Err(expired().into()),
+        }
+    }
+}
+
+async fn open(
+    grpc: &mut Grpc<Channel>,
+    request: Request<impl stream::Stream<Item = DynamicMessage> + Send + 'static>,
+    method: &MethodName,
+    codec: DynamicCodec,
+) -> Result<tonic::Response<Streaming<DynamicMessage>>, Status> {
+    grpc.ready().await?;
+    // Whatever the kind of the method, on the wire it is a stream of messages each way.
+    grpc.streaming(request, method.path().clone(), codec).await
+}
+
+/// The messages to send.
+enum Requests {
+    /// One or none.
+    Known(Option<DynamicMessage>),
+    /// As many as the input turns out to hold.
+    Read(Box<Messages>),
+}
+
+impl Requests {
+    /// Sends them all, then ends the stream.
+    async fn feed(self, sender: RequestSender) -> Result<(), InputError> {
+        match self {
+            Self::Known(message) => {
+                if let Some(message) = message {
+                    sender.send(message).await;
+                }
+            }
+            Self::Read(mut messages) => {
+                while let Some(message) = messages.next().await? {
+                    sender.send(message).await;
+                }
+            }
+        }
+        sender.finish();
+        Ok(())
+    }
+}
+
+/// The sending end of a call. To the server, the end of a stream means that it was complete, so the
+/// stream ends only by [`RequestSender::finish`]; otherwise the call is reset.
+struct RequestSender {
+    sender: mpsc::Sender<DynamicMessage>,
+    cancel: Option<CancellationHandle>,
+}
+
+impl RequestSender {
+    /// Waits until the connection takes a message. One that nobody waits for any more is dropped: the
+    /// server has answered before it had all of them.
+    async fn send(&self, message: DynamicMessage) {
+        let _answered_already = self.sender.send(message).await;
+    }
+
+    fn finish(mut self) {
+        self.cancel = None;
+    }
+}
+
+impl Drop for RequestSender {
+    fn drop(&mut self) {
+        if let Some(cancel) = self.cancel.take() {
+            cancel.cancel();
+        }
+    }
+}
+
+/// Writes answers out, each of them whole or not at all.
+struct Printer<'a, W> {
+    codec: &'a dyn PayloadCodec,
+    out: &'a mut W,
+    answers: u64,
+}
+
+impl<W: AsyncWrite + Unpin> Printer<'_, W> {
+    async fn print(&mut self, answer: &DynamicMessage) -> Result<(), CallError> {
+        let mut text = Vec::new();
+        self.codec.encode(answer, &mut text)?;
+        self.out.write_all(&text).await.map_err(CallError::Output)?;
+        self.out.flush().await.map_err(CallError::Output)?;
+        self.answers += 1;
+        Ok(())
+    }
+}
+
+/// What comes in time; `None` once the deadline has passed.
+async fn by<T>(deadline: Instant, work: impl Future<Output = T>) -> Option<T> {
+    tokio::time::timeout_at(deadline, work).await.ok()
+}
+
+async fn passed(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn expired() -> Failure {
+    Failure::without_schema(Status::deadline_exceeded("the time given to the call has passed before its end"))
+}
+
+#[cfg(test)]
+mod tests;

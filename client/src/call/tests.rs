@@ -1,0 +1,352 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
+
+use std::io::{self, Write as _};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::time::Instant;
+use tonic::Code;
+
+use super::{Call, CallError, Outcome};
+use crate::codec::JsonCodec;
+use crate::connection::{ConnectError, Connection};
+use crate::metadata::Header;
+use crate::schema::ResolveError;
+use crate::tls::Trust;
+use crate::testing::{Offers, TestServer};
+
+const WITHIN: Duration = Duration::from_secs(10);
+
+fn call(method: &str, data: Option<&str>) -> Call {
+    Call {
+        method: method.parse().unwrap(),
+        input: data.map(|data| data.parse().unwrap()),
+        input_codec: Arc::new(JsonCodec),
+        output_codec: Arc::new(JsonCodec),
+        metadata: tonic::metadata::MetadataMap::new(),
+        deadline: None,
+    }
+}
+
+async fn connect(server: &TestServer) -> Connection {
+    Connection::open(&server.url().parse().unwrap(), &Trust::System, WITHIN).await.unwrap()
+}
+
+/// Makes a call of a new server, and gives what it wrote.
+async fn run(method: &str, data: Option<&str>) -> (Result<Outcome, CallError>, String) {
+    let server = TestServer::start(Offers::V1).await;
+    run_on(&server, call(method, data)).await
+}
+
+async fn run_on(server: &TestServer, call: Call) -> (Result<Outcome, CallError>, String) {
+    let connection = connect(server).await;
+    let mut out = Vec::new();
+    let outcome = call.run(&connection, &mut out).await;
+    (outcome, String::from_utf8(out).unwrap())
+}
+
+#[tokio::test]
+async fn all_four_kinds_of_method() {
+    let (outcome, out) = run("kitchen.Kitchen/Cook", Some(r#"{"name": "soup", "count": "18446744073709551615"}"#)).await;
+    assert_eq!(outcome.unwrap().answers, 1);
+    assert_eq!(out, "{\n  \"name\": \"soup\",\n  \"count\": \"18446744073709551615\"\n}\n");
+
+    let (outcome, out) = run("kitchen.Kitchen/Serve", Some(r#"{"name": "tea", "count": 3}"#)).await;
+    assert_eq!(outcome.unwrap().answers, 3);
+    assert_eq!(out, "{\n  \"name\": \"tea\",\n  \"count\": \"3\"\n}\n".repeat(3));
+
+    let (outcome, out) = run("kitchen.Kitchen/Collect", Some("{\"name\": \"a\"}\n{\"name\": \"b\"}{}")).await;
+    assert_eq!(outcome.unwrap().answers, 1);
+    assert_eq!(out, "{\n  \"name\": \"a,b,\",\n  \"count\": \"3\"\n}\n");
+
+    let (outcome, out) = run("kitchen.Kitchen/Chat", Some(r#"{"name":"a"} {"name":"b"}"#)).await;
+    let outcome = outcome.unwrap();
+    assert_eq!(outcome.answers, 2);
+    assert_eq!(outcome.headers.get("content-type").unwrap(), "application/grpc");
+    assert_eq!(outcome.trailers.get("grpc-status").unwrap(), "0");
+    assert_eq!(out, "{\n  \"name\": \"a\"\n}\n{\n  \"name\": \"b\"\n}\n");
+}
+
+#[tokio::test]
+async fn a_stream_that_was_complete_is_not_reset() {
+    let server = TestServer::start(Offers::V1).await;
+    let connection = connect(&server).await;
+    let call = call("kitchen.Kitchen/Collect", Some("{}{}{}"));
+    call.run(&connection, &mut Vec::new()).await.unwrap();
+    assert_eq!(server.seen.resets.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn without_an_input_one_message_is_empty_and_a_stream_is_too() {
+    let (outcome, out) = run("kitchen.Kitchen/Cook", None).await;
+    assert_eq!((outcome.unwrap().answers, out.as_str()), (1, "{}\n"));
+    let (outcome, out) = run("kitchen.Kitchen/Serve", None).await;
+    assert_eq!((outcome.unwrap().answers, out.as_str()), (0, ""));
+    let (outcome, out) = run("kitchen.Kitchen/Collect", None).await;
+    assert_eq!((outcome.unwrap().answers, out.as_str()), (1, "{}\n"));
+    let (outcome, out) = run("kitchen.Kitchen/Chat", None).await;
+    assert_eq!((outcome.unwrap().answers, out.as_str()), (0, ""));
+}
+
+#[tokio::test]
+async fn one_message_means_one() {
+    for method in ["kitchen.Kitchen/Cook", "kitchen.Kitchen/Serve"] {
+        let server = TestServer::start(Offers::V1).await;
+        let (outcome, out) = run_on(&server, call(method, Some("{}\n{}"))).await;
+        assert!(matches!(outcome, Err(CallError::ManyMessages { .. })), "{outcome:?}");
+        assert_eq!(out, "");
+        let (outcome, _) = run_on(&server, call(method, Some(" \n"))).await;
+        assert!(matches!(outcome, Err(CallError::NoMessage { .. })), "{outcome:?}");
+        assert_eq!(server.seen.requests.lock().unwrap().len(), 0, "no call is made");
+    }
+}
+
+#[tokio::test]
+async fn v1alpha_does_where_v1_is_not_offered() {
+    let server = TestServer::start(Offers::V1Alpha).await;
+    let (outcome, out) = run_on(&server, call("kitchen.Kitchen/Cook", Some(r#"{"name":"soup"}"#))).await;
+    assert_eq!(outcome.unwrap().answers, 1);
+    assert_eq!(out, "{\n  \"name\": \"soup\"\n}\n");
+}
+
+#[tokio::test]
+async fn no_reflection_says_so() {
+    let server = TestServer::start(Offers::Nothing).await;
+    let (outcome, _) = run_on(&server, call("kitchen.Kitchen/Cook", None)).await;
+    let error = outcome.unwrap_err();
+    assert!(matches!(error, CallError::Resolve(ResolveError::NoReflection { .. })), "{error:?}");
+    assert!(error.to_string().contains("does not offer reflection"), "{error}");
+    assert!(error.failure().is_none());
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_told_with_what_is() {
+    for offers in [Offers::V1, Offers::V1Alpha] {
+        let server = TestServer::start(offers).await;
+        let (outcome, _) = run_on(&server, call("kitchen.Pantry/Cook", None)).await;
+        let error = outcome.unwrap_err().to_string();
+        assert!(error.starts_with("there is no service \"kitchen.Pantry\"; the services are: "), "{error}");
+        assert!(error.contains("kitchen.Kitchen"), "{error}");
+        let (outcome, _) = run_on(&server, call("kitchen.Kitchen/Bake", None)).await;
+        assert_eq!(
+            outcome.unwrap_err().to_string(),
+            "kitchen.Kitchen has no method \"Bake\"; the methods are: Cook, Serve, Collect, Chat"
+        );
+    }
+}
+
+#[tokio::test]
+async fn metadata_goes_with_the_call() {
+    let server = TestServer::start(Offers::V1).await;
+    let mut call = call("kitchen.Kitchen/Cook", None);
+    for header in ["adit-agent: site-7", "x-raw-bin: AAH/"] {
+        header.parse::<Header>().unwrap().append_to(&mut call.metadata);
+    }
+    call.deadline = Some(Instant::now() + WITHIN);
+    run_on(&server, call).await.0.unwrap();
+    let seen = server.seen.requests.lock().unwrap();
+    let headers = seen.first().unwrap();
+    assert_eq!(headers.get("adit-agent").unwrap(), "site-7");
+    assert_eq!(headers.get("x-raw-bin").unwrap(), "AAH/");
+    assert!(headers.get("user-agent").unwrap().to_str().unwrap().starts_with("adit/"));
+    assert!(headers.contains_key("grpc-timeout"));
+}
+
+#[tokio::test]
+async fn a_failure_is_the_services_own_words() {
+    let (outcome, out) = run("kitchen.Kitchen/Cook", Some(r#"{"name":"nothing"}"#)).await;
+    let error = outcome.unwrap_err();
+    assert_eq!(error.failure().unwrap().status().code(), Code::NotFound);
+    assert_eq!(
+        error.to_string(),
+        "NOT_FOUND (5): no such dish\n  google.rpc.ErrorInfo {\"reason\":\"NO_DISH\",\"domain\":\"kitchen\"}"
+    );
+    assert_eq!(out, "");
+}
+
+#[tokio::test]
+async fn a_failure_of_the_tunnel_is_told_as_such() {
+    let (outcome, _) = run("kitchen.Kitchen/Cook", Some(r#"{"name":"offline"}"#)).await;
+    let error = outcome.unwrap_err();
+    assert_eq!(error.failure().unwrap().tunnel_reason(), Some("agent-offline"));
+    assert!(error.to_string().contains("the hub reports agent-offline"), "{error}");
+}
+
+#[tokio::test]
+async fn answers_before_a_failure_are_printed_where_there_are_many() {
+    let (outcome, out) = run("kitchen.Kitchen/Serve", Some(r#"{"name":"burnt","count":2}"#)).await;
+    assert_eq!(outcome.unwrap_err().failure().unwrap().status().code(), Code::DataLoss);
+    assert_eq!(out.matches("burnt").count(), 2);
+    let (outcome, out) = run("kitchen.Kitchen/Cook", Some(r#"{"name":"burnt"}"#)).await;
+    assert_eq!(outcome.unwrap_err().failure().unwrap().status().code(), Code::DataLoss);
+    assert_eq!(out, "", "a call that failed has no answer");
+}
+
+#[tokio::test]
+async fn the_deadline_ends_the_call() {
+    let server = TestServer::start(Offers::V1).await;
+    let mut call = call("kitchen.Kitchen/Cook", Some(r#"{"name":"never"}"#));
+    call.deadline = Some(Instant::now() + Duration::from_millis(300));
+    let (outcome, _) = run_on(&server, call).await;
+    assert_eq!(outcome.unwrap_err().failure().unwrap().status().code(), Code::DeadlineExceeded);
+}
+
+#[tokio::test]
+async fn malformed_input_is_placed() {
+    let (outcome, _) = run("kitchen.Kitchen/Cook", Some("{\n  \"name\": soup\n}")).await;
+    assert_eq!(outcome.unwrap_err().to_string(), "the data given, line 2, column 11: expected value");
+    let (outcome, _) = run("kitchen.Kitchen/Cook", Some("{\"name\": \"x\", \"colour\": 1}")).await;
+    assert_eq!(
+        outcome.unwrap_err().to_string(),
+        "the data given, line 1, column 22: kitchen.Order has no field 'colour'; it has name, count, jar, everything"
+    );
+}
+
+#[tokio::test]
+async fn malformed_input_resets_a_stream_rather_than_ending_it() {
+    let server = TestServer::start(Offers::V1).await;
+    let connection = connect(&server).await;
+    let (_dir, fifo) = named_pipe();
+    let call = call("kitchen.Kitchen/Collect", Some(&format!("@{}", fifo.display())));
+    let calling = tokio::spawn(async move { (call.run(&connection, &mut Vec::new()).await, connection) });
+
+    let mut requests = open_to_write(&fifo).await;
+    writeln!(requests, "{{\"name\": \"a\"}}").unwrap();
+    eventually("the call arrives", || server.seen.requests.lock().unwrap().len() == 1).await;
+    write!(requests, "{{\"nam").unwrap();
+    drop(requests);
+
+    let (outcome, _still_connected) = calling.await.unwrap();
+    assert_eq!(
+        outcome.unwrap_err().to_string(),
+        format!("{}, line 2, column 5: EOF while parsing a string; the message began at line 2, column 1", fifo.display())
+    );
+    eventually("the server sees a reset", || server.seen.resets.load(Ordering::SeqCst) > 0).await;
+}
+
+#[tokio::test]
+async fn files_are_read_and_missing_ones_are_named() {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    for index in 0..10_000 {
+        writeln!(file, "{{\"name\": \"{index}\"}}").unwrap();
+    }
+    let path = format!("@{}", file.path().display());
+    let (outcome, out) = run("kitchen.Kitchen/Chat", Some(&path)).await;
+    assert_eq!(outcome.unwrap().answers, 10_000);
+    assert!(out.ends_with("\"9999\"\n}\n"));
+
+    let (outcome, _) = run("kitchen.Kitchen/Cook", Some("@/no/such/file")).await;
+    let error = outcome.unwrap_err().to_string();
+    assert!(error.starts_with("cannot read /no/such/file: "), "{error}");
+    let (outcome, _) = run("kitchen.Kitchen/Cook", Some("@/")).await;
+    assert!(outcome.unwrap_err().to_string().starts_with("cannot read /: "));
+}
+
+#[tokio::test]
+async fn nobody_listening_is_said_with_the_address() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    drop(listener);
+    let error = Connection::open(&url.parse().unwrap(), &Trust::System, WITHIN).await.unwrap_err();
+    assert!(matches!(error, ConnectError::Tcp { .. }), "{error:?}");
+    assert!(error.to_string().contains(&url) && error.to_string().contains("refused"), "{error}");
+}
+
+#[tokio::test]
+async fn a_server_that_says_nothing_is_waited_for_no_longer_than_told() {
+    // TLS is what waits for the other side first; over cleartext, HTTP/2 does not.
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://{}", listener.local_addr().unwrap());
+    let error = Connection::open(&url.parse().unwrap(), &Trust::System, Duration::from_millis(50)).await.unwrap_err();
+    assert!(matches!(error, ConnectError::Timeout { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_connection_that_breaks_is_unavailable() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let peer = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        // Not HTTP/2, and then gone.
+        stream.write_all(b"SSH-2.0-not_a_grpc_server\r\n").await.unwrap();
+        let mut sink = Vec::new();
+        let _reset = stream.read_to_end(&mut sink).await;
+    });
+    let connection = Connection::open(&url.parse().unwrap(), &Trust::System, WITHIN).await.unwrap();
+    let error = call("kitchen.Kitchen/Cook", None).run(&connection, &mut Vec::new()).await.unwrap_err();
+    assert_eq!(error.failure().unwrap().status().code(), Code::Unavailable, "{error}");
+    drop(connection);
+    peer.await.unwrap();
+}
+
+/// A pipe whose reader has gone.
+struct Closed;
+
+impl AsyncWrite for Closed {
+    fn poll_write(self: Pin<&mut Self>, _cx: &mut Context<'_>, _bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
+    }
+    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+    fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[tokio::test]
+async fn a_broken_pipe_ends_the_call() {
+    let server = TestServer::start(Offers::V1).await;
+    let connection = connect(&server).await;
+    let call = call("kitchen.Kitchen/Serve", Some(r#"{"count":1000000000}"#));
+    let error = call.run(&connection, &mut Closed).await.unwrap_err();
+    assert!(matches!(error, CallError::Output(error) if error.kind() == io::ErrorKind::BrokenPipe));
+}
+
+#[tokio::test]
+async fn an_answer_arrives_before_the_next_request_is_read() {
+    let server = TestServer::start(Offers::V1).await;
+    let connection = connect(&server).await;
+    let (_dir, fifo) = named_pipe();
+    let call = call("kitchen.Kitchen/Chat", Some(&format!("@{}", fifo.display())));
+    let (mut output, mut out) = tokio::io::duplex(1024);
+    let calling = tokio::spawn(async move { call.run(&connection, &mut out).await.map(|outcome| outcome.answers) });
+
+    let mut requests = open_to_write(&fifo).await;
+    for name in ["first", "second"] {
+        write!(requests, "{{\"name\": \"{name}\"}}").unwrap();
+        let expected = format!("{{\n  \"name\": \"{name}\"\n}}\n");
+        let mut answer = vec![0; expected.len()];
+        output.read_exact(&mut answer).await.unwrap();
+        assert_eq!(String::from_utf8(answer).unwrap(), expected);
+    }
+    drop(requests);
+    assert_eq!(calling.await.unwrap().unwrap(), 2);
+}
+
+fn named_pipe() -> (tempfile::TempDir, std::path::PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("requests");
+    assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+    (dir, path)
+}
+
+/// Opens a named pipe, which waits for its reader.
+async fn open_to_write(fifo: &std::path::Path) -> std::fs::File {
+    let fifo = fifo.to_owned();
+    tokio::task::spawn_blocking(move || std::fs::OpenOptions::new().write(true).open(fifo).unwrap()).await.unwrap()
+}
+
+/// Lets other tasks run until something holds.
+async fn eventually(what: &str, holds: impl Fn() -> bool) {
+    let waiting = async {
+        while !holds() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(WITHIN, waiting).await.unwrap_or_else(|_| panic!("{what}: not within {WITHIN:?}"));
+}

@@ -1,0 +1,121 @@
+//! What is sent beside the messages: metadata from `key: value` lines, and the keys that tell a hub
+//! which agent to route to.
+
+use base64::Engine as _;
+use base64::alphabet::STANDARD;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use tonic::metadata::{AsciiMetadataKey, AsciiMetadataValue, BinaryMetadataKey, BinaryMetadataValue, MetadataMap};
+
+/// Metadata that names the one agent a call is for.
+pub const AGENT: &str = "adit-agent";
+/// Metadata that names the labels (`region=eu,tier=edge`) of the agents a call may go to.
+pub const SELECT: &str = "adit-select";
+
+/// gRPC allows base64 with and without padding in `-bin` values (PROTOCOL-HTTP2, Custom-Metadata).
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+/// One entry of metadata, from `key: value`. The value of a key that ends in `-bin` is base64.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Header {
+    /// A text value.
+    Ascii(AsciiMetadataKey, AsciiMetadataValue),
+    /// A value of any bytes, under a key that ends in `-bin`.
+    Binary(BinaryMetadataKey, BinaryMetadataValue),
+}
+
+/// Why a text is not an entry of metadata. The value is not repeated: it may be a secret.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum HeaderError {
+    /// No colon.
+    #[error("a header is written 'key: value', with a colon after the key")]
+    NoColon,
+    /// The key has characters that HTTP/2 has no room for.
+    #[error("{0:?} is not a metadata key: it may have letters, digits, '-', '_' and '.'")]
+    Key(String),
+    /// The key belongs to the protocol.
+    #[error("{0:?} is set by gRPC itself and cannot be given as metadata (a deadline is --timeout)")]
+    Reserved(String),
+    /// The value has control characters, or is not ASCII.
+    #[error("the value of {0:?} is not printable ASCII; other bytes go as base64 under a key that ends in -bin")]
+    Value(String),
+    /// The value of a `-bin` key is not base64.
+    #[error("the value of {key:?} is not base64, which a key that ends in -bin requires: {source}")]
+    Base64 {
+        /// The key.
+        key: String,
+        /// What is wrong with it.
+        source: base64::DecodeError,
+    },
+}
+
+impl std::str::FromStr for Header {
+    type Err = HeaderError;
+
+    fn from_str(text: &str) -> Result<Self, HeaderError> {
+        let (key, value) = text.split_once(':').ok_or(HeaderError::NoColon)?;
+        let (key, value) = (key.trim().to_ascii_lowercase(), value.trim());
+        if key.starts_with("grpc-") || matches!(key.as_str(), "te" | "content-type" | "host" | "connection") {
+            return Err(HeaderError::Reserved(key));
+        }
+        if key.ends_with("-bin") {
+            let name = BinaryMetadataKey::from_bytes(key.as_bytes()).map_err(|_| HeaderError::Key(key.clone()))?;
+            let bytes = BASE64.decode(value).map_err(|source| HeaderError::Base64 { key, source })?;
+            return Ok(Self::Binary(name, BinaryMetadataValue::from_bytes(&bytes)));
+        }
+        let name = AsciiMetadataKey::from_bytes(key.as_bytes()).map_err(|_| HeaderError::Key(key.clone()))?;
+        let value = value.parse().map_err(|_| HeaderError::Value(key))?;
+        Ok(Self::Ascii(name, value))
+    }
+}
+
+impl Header {
+    /// Appends this entry; one with the same key stays, and keeps its place.
+    pub fn append_to(&self, metadata: &mut MetadataMap) {
+        match self {
+            Self::Ascii(key, value) => {
+                metadata.append(key.clone(), value.clone());
+            }
+            Self::Binary(key, value) => {
+                metadata.append_bin(key.clone(), value.clone());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+    use super::{Header, HeaderError};
+    use tonic::metadata::MetadataMap;
+
+    #[test]
+    fn entries_keep_their_order_and_their_bytes() {
+        let mut metadata = MetadataMap::new();
+        for text in ["X-Team: blue : sky", "x-team:red", "trace-bin: AAH/", "trace-bin: AAE"] {
+            text.parse::<Header>().unwrap().append_to(&mut metadata);
+        }
+        let team: Vec<_> = metadata.get_all("x-team").iter().map(|v| v.to_str().unwrap()).collect();
+        assert_eq!(team, ["blue : sky", "red"]);
+        let trace: Vec<_> = metadata.get_all_bin("trace-bin").iter().map(|v| v.to_bytes().unwrap()).collect();
+        assert_eq!(trace, [&[0, 1, 255][..], &[0, 1][..]]);
+    }
+
+    #[test]
+    fn what_is_not_metadata_is_refused() {
+        assert_eq!("no colon".parse::<Header>(), Err(HeaderError::NoColon));
+        assert!(matches!("b@d: x".parse::<Header>(), Err(HeaderError::Key(_))));
+        assert!(matches!(": x".parse::<Header>(), Err(HeaderError::Key(_))));
+        assert!(matches!("Grpc-Timeout: 1S".parse::<Header>(), Err(HeaderError::Reserved(_))));
+        assert!(matches!("x: b\u{7}ll".parse::<Header>(), Err(HeaderError::Value(_))));
+        assert!(matches!("x-bin: ?".parse::<Header>(), Err(HeaderError::Base64 { .. })));
+    }
+
+    #[test]
+    fn an_error_never_repeats_the_value() {
+        let error = "authorization: Bearer s3cret\u{1}".parse::<Header>().unwrap_err();
+        assert!(!error.to_string().contains("s3cret"), "{error}");
+    }
+}

@@ -1,0 +1,200 @@
+//! Files of descriptors as they come in, until they are complete enough to be a pool.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use prost::Message as _;
+use prost_reflect::{DescriptorError, DescriptorPool};
+use prost_types::FileDescriptorProto;
+
+/// How many files one schema may have.
+const MAX_FILES: usize = 2_048;
+/// How many bytes of descriptors one schema may have: 64 MiB.
+const MAX_BYTES: usize = 64 * 1024 * 1024;
+
+/// Why a set of files is no schema.
+#[derive(Debug, thiserror::Error)]
+pub enum SchemaError {
+    /// A file is not a `FileDescriptorProto`.
+    #[error("a file descriptor cannot be decoded: {0}")]
+    Malformed(#[from] prost::DecodeError),
+    /// More files than are taken.
+    #[error("it has more than {MAX_FILES} files")]
+    TooManyFiles,
+    /// More bytes than are taken.
+    #[error("it has more than {MAX_BYTES} bytes of descriptors")]
+    TooLarge,
+    /// The files contradict themselves or each other.
+    #[error("{0}")]
+    Invalid(#[from] DescriptorError),
+}
+
+/// A schema in the making.
+#[derive(Debug, Default)]
+pub(crate) struct Files {
+    files: BTreeMap<String, FileDescriptorProto>,
+    bytes: usize,
+}
+
+impl Files {
+    /// Adds an encoded file. One that is there already, by name, is kept as it is.
+    pub(crate) fn add(&mut self, encoded: &[u8]) -> Result<(), SchemaError> {
+        self.bytes = self.bytes.saturating_add(encoded.len());
+        if self.bytes > MAX_BYTES {
+            return Err(SchemaError::TooLarge);
+        }
+        self.insert(FileDescriptorProto::decode(encoded)?)
+    }
+
+    /// Adds a file of the well-known types from the copies that every program carries; false if it
+    /// is none of them.
+    pub(crate) fn add_well_known(&mut self, name: &str) -> Result<bool, SchemaError> {
+        match DescriptorPool::global().get_file_by_name(name) {
+            Some(file) => self.insert(file.file_descriptor_proto().clone()).map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    fn insert(&mut self, file: FileDescriptorProto) -> Result<(), SchemaError> {
+        self.files.entry(file.name().to_owned()).or_insert(file);
+        if self.files.len() > MAX_FILES { Err(SchemaError::TooManyFiles) } else { Ok(()) }
+    }
+
+    /// The name of a file that another one imports and that is not here.
+    pub(crate) fn missing(&self) -> Option<&str> {
+        self.files
+            .values()
+            .flat_map(|file| &file.dependency)
+            .find(|name| !self.files.contains_key(*name))
+            .map(String::as_str)
+    }
+
+    /// True if a file of this name is here.
+    pub(crate) fn contains(&self, name: &str) -> bool {
+        self.files.contains_key(name)
+    }
+
+    /// The pool of all files, none of which may be missing.
+    pub(crate) fn into_pool(self) -> Result<DescriptorPool, SchemaError> {
+        let mut pool = DescriptorPool::new();
+        pool.add_file_descriptor_protos(self.with_plain_imports())?;
+        Ok(pool)
+    }
+
+    /// Each file with what it imports publicly, through any number of others, imported plainly.
+    ///
+    /// `prost-reflect` follows public imports over one file only, and without end where they go in a
+    /// circle; which a server may send.
+    fn with_plain_imports(&self) -> Vec<FileDescriptorProto> {
+        self.files
+            .values()
+            .map(|file| {
+                let mut visible: BTreeSet<&str> = file.dependency.iter().map(String::as_str).collect();
+                let mut to_visit: Vec<&str> = visible.iter().copied().collect();
+                let mut plain = file.clone();
+                plain.public_dependency.clear();
+                while let Some(imported) = to_visit.pop().and_then(|name| self.files.get(name)) {
+                    for name in public_imports(imported) {
+                        if name != file.name() && visible.insert(name) {
+                            plain.dependency.push(name.to_owned());
+                            to_visit.push(name);
+                        }
+                    }
+                }
+                plain
+            })
+            .collect()
+    }
+}
+
+fn public_imports(file: &FileDescriptorProto) -> impl Iterator<Item = &str> {
+    file.public_dependency
+        .iter()
+        .filter_map(|&index| file.dependency.get(usize::try_from(index).ok()?))
+        .map(String::as_str)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+    use super::{Files, MAX_FILES, SchemaError};
+    use prost::Message as _;
+    use prost_types::field_descriptor_proto::{Label, Type};
+    use prost_types::{DescriptorProto, FieldDescriptorProto, FileDescriptorProto};
+
+    /// A file with one message, which has a field of each type named.
+    fn file(name: &str, message: &str, imports: &[&str], public: &[i32], uses: &[&str]) -> Vec<u8> {
+        let field = |(index, used): (usize, &&str)| FieldDescriptorProto {
+            name: Some(format!("f{index}")),
+            number: Some(i32::try_from(index).unwrap() + 1),
+            label: Some(Label::Optional.into()),
+            r#type: Some(Type::Message.into()),
+            type_name: Some((*used).to_owned()),
+            ..FieldDescriptorProto::default()
+        };
+        FileDescriptorProto {
+            name: Some(name.to_owned()),
+            syntax: Some("proto3".to_owned()),
+            dependency: imports.iter().map(|&import| import.to_owned()).collect(),
+            public_dependency: public.to_vec(),
+            message_type: vec![DescriptorProto {
+                name: Some(message.to_owned()),
+                field: uses.iter().enumerate().map(field).collect(),
+                ..DescriptorProto::default()
+            }],
+            ..FileDescriptorProto::default()
+        }
+        .encode_to_vec()
+    }
+
+    #[test]
+    fn public_imports_are_followed_all_the_way() {
+        let mut files = Files::default();
+        files.add(&file("a", "A", &["b"], &[], &[".D"])).unwrap();
+        assert_eq!(files.missing(), Some("b"));
+        files.add(&file("b", "B", &["c"], &[0], &[])).unwrap();
+        files.add(&file("c", "C", &["d"], &[0], &[])).unwrap();
+        files.add(&file("d", "D", &[], &[], &[])).unwrap();
+        assert_eq!(files.missing(), None);
+        assert!(files.into_pool().unwrap().get_message_by_name("A").is_some());
+    }
+
+    #[test]
+    fn what_is_imported_privately_stays_unknown() {
+        let mut files = Files::default();
+        files.add(&file("a", "A", &["b"], &[], &[".C"])).unwrap();
+        files.add(&file("b", "B", &["c"], &[], &[])).unwrap();
+        files.add(&file("c", "C", &[], &[], &[])).unwrap();
+        assert!(matches!(files.into_pool(), Err(SchemaError::Invalid(_))));
+    }
+
+    #[test]
+    fn imports_in_a_circle_come_to_an_end() {
+        let mut files = Files::default();
+        files.add(&file("main", "M", &["a"], &[], &[".A", ".B"])).unwrap();
+        files.add(&file("a", "A", &["b"], &[0], &[".B"])).unwrap();
+        files.add(&file("b", "B", &["a", "a"], &[0, 1, 7, -1], &[".A"])).unwrap();
+        // Whether a circle is taken or refused is the pool's affair; that it is decided is ours.
+        let _decided = files.into_pool();
+    }
+
+    #[test]
+    fn well_known_types_need_no_server() {
+        let mut files = Files::default();
+        files.add(&file("a", "A", &["google/protobuf/timestamp.proto"], &[], &[".google.protobuf.Timestamp"])).unwrap();
+        assert!(files.add_well_known("google/protobuf/timestamp.proto").unwrap());
+        assert!(!files.add_well_known("acme/own.proto").unwrap());
+        assert!(files.into_pool().is_ok());
+    }
+
+    #[test]
+    fn a_schema_has_bounds() {
+        let mut files = Files::default();
+        for index in 0..MAX_FILES {
+            files.add(&file(&index.to_string(), &format!("M{index}"), &[], &[], &[])).unwrap();
+        }
+        assert!(matches!(files.add(&file("one more", "M", &[], &[], &[])), Err(SchemaError::TooManyFiles)));
+        let mut files = Files { bytes: super::MAX_BYTES, ..Files::default() };
+        assert!(matches!(files.add(&[0]), Err(SchemaError::TooLarge)));
+        assert!(matches!(Files::default().add(&[0xFF]), Err(SchemaError::Malformed(_))));
+    }
+}

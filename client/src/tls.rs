@@ -1,0 +1,82 @@
+//! TLS settings of a connection to an `https` target.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use adit_certs::{ClientName, CredentialFiles, Credentials, LoadError, Role, TlsError, TrustStore};
+use rustls::{ClientConfig, RootCertStore};
+
+/// The application protocol that gRPC is spoken over (RFC 9113, section 3.1).
+const HTTP2: &[u8] = b"h2";
+
+/// Whom a client trusts, and who it says it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trust {
+    /// The CAs that the operating system trusts; no certificate of the client's own.
+    System,
+    /// The CA in a folder of `adit certs` (`ca.pem`), and with a name the client's certificate there
+    /// (`client-NAME.pem`, `client-NAME.key`).
+    Certs {
+        /// The folder.
+        dir: PathBuf,
+        /// Whose certificate to present.
+        name: Option<ClientName>,
+    },
+}
+
+/// Why there are no settings.
+#[derive(Debug, thiserror::Error)]
+pub enum TrustError {
+    /// A file is missing or wrong.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// TLS cannot be set up.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The operating system has no CAs, or none that can be read.
+    #[error("no CA that the system trusts can be read ({problems}); --certs names a folder with the server's own CA")]
+    NoSystemRoots {
+        /// What was found wrong.
+        problems: String,
+    },
+}
+
+impl Trust {
+    /// The settings, for HTTP/2 over TLS 1.3; for the system's CAs, whose servers are anybody's, over
+    /// TLS 1.2 as well.
+    pub fn client_config(&self) -> Result<Arc<ClientConfig>, TrustError> {
+        let mut config = match self {
+            Self::System => system()?,
+            Self::Certs { dir, name: None } => TrustStore::load(&ca_file(dir))?.client_config()?,
+            Self::Certs { dir, name: Some(name) } => {
+                let credentials = Credentials::load(&CredentialFiles::client(dir, name), Role::Client)?;
+                credentials.check_client_name(name)?;
+                credentials.client_config()?
+            }
+        };
+        config.alpn_protocols = vec![HTTP2.to_vec()];
+        Ok(Arc::new(config))
+    }
+}
+
+fn ca_file(dir: &Path) -> PathBuf {
+    dir.join("ca.pem")
+}
+
+fn system() -> Result<ClientConfig, TrustError> {
+    let loaded = rustls_native_certs::load_native_certs();
+    let mut roots = RootCertStore::empty();
+    // A system's store may hold certificates that are no use here; one that is makes it usable.
+    let (usable, _unusable) = roots.add_parsable_certificates(loaded.certs);
+    if usable == 0 {
+        let problems: Vec<_> = loaded.errors.iter().map(ToString::to_string).collect();
+        let problems = if problems.is_empty() { "there are none".to_owned() } else { problems.join("; ") };
+        return Err(TrustError::NoSystemRoots { problems });
+    }
+    let config = ClientConfig::builder_with_provider(adit_certs::provider())
+        .with_safe_default_protocol_versions()
+        .map_err(TlsError::from)?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(config)
+}

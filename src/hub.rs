@@ -1,0 +1,106 @@
+//! `adit hub`: accepts agents on one port and their clients on another.
+
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use adit_certs::{CredentialFiles, Credentials, Role, TrustDomain};
+use adit_hub::{Config, Hub};
+use adit_transport::Congestion;
+use tracing::info;
+
+use crate::link::{self, Files};
+use crate::logging;
+use crate::process::{self, Workers};
+
+/// Arguments of `adit hub`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct HubArgs {
+    /// Directory with ca.pem, hub.pem and hub.key, as `adit certs` writes them
+    #[arg(long, value_name = "DIR", env = "ADIT_HUB_CERTS")]
+    certs: Option<PathBuf>,
+    /// The CA of the agents, in place of ca.pem
+    #[arg(long, value_name = "FILE", env = "ADIT_HUB_CA")]
+    ca: Option<PathBuf>,
+    /// The hub's certificate, in place of hub.pem
+    #[arg(long, value_name = "FILE", env = "ADIT_HUB_CERT")]
+    cert: Option<PathBuf>,
+    /// The hub's private key, in place of hub.key
+    #[arg(long, value_name = "FILE", env = "ADIT_HUB_KEY")]
+    key: Option<PathBuf>,
+    /// UDP address for agents; may be repeated, and port 443 beside the default gets through most firewalls
+    #[arg(
+        long,
+        value_name = "ADDR",
+        env = "ADIT_HUB_AGENTS",
+        value_delimiter = ',',
+        default_value = "0.0.0.0:4433"
+    )]
+    agents: Vec<SocketAddr>,
+    /// TCP address for clients: cleartext HTTP/2, on a loopback address only
+    #[arg(
+        long,
+        value_name = "ADDR",
+        env = "ADIT_HUB_CLIENTS",
+        default_value = "127.0.0.1:9090"
+    )]
+    clients: SocketAddr,
+    /// TCP address for operators, on a loopback address only
+    #[arg(
+        long,
+        value_name = "ADDR",
+        env = "ADIT_HUB_ADMIN",
+        default_value = "127.0.0.1:9091"
+    )]
+    admin: SocketAddr,
+    /// How long a call waits for an agent that is not connected
+    #[arg(long, value_name = "TIME", env = "ADIT_HUB_RECONNECT_GRACE", default_value = "3s", value_parser = humantime::parse_duration)]
+    reconnect_grace: Duration,
+    /// How the links decide what may be under way: bbr, cubic or newreno
+    #[arg(long, value_name = "NAME", env = "ADIT_HUB_CONGESTION", default_value_t)]
+    congestion: Congestion,
+    /// Whose agents may connect; needed only with a CA that does not say it
+    #[arg(long, value_name = "NAME", env = "ADIT_HUB_TRUST_DOMAIN")]
+    trust_domain: Option<TrustDomain>,
+    /// Threads that carry calls [default: one for each processor]
+    #[arg(long, value_name = "N", env = "ADIT_HUB_WORKERS")]
+    workers: Option<NonZeroUsize>,
+}
+
+impl HubArgs {
+    pub(crate) fn workers(&self) -> Workers {
+        link::workers(self.workers)
+    }
+}
+
+/// Runs a hub until a signal stops it.
+pub(crate) async fn run(args: HubArgs) -> anyhow::Result<()> {
+    logging::start();
+    let files = Files {
+        certs: args.certs,
+        ca: args.ca,
+        cert: args.cert,
+        key: args.key,
+    };
+    let files = files.resolve(CredentialFiles::hub)?;
+    let hub = Hub::bind(Config {
+        agents: args.agents,
+        clients: args.clients,
+        admin: args.admin,
+        credentials: Credentials::load(&files, Role::Hub)?,
+        trust_domain: args.trust_domain,
+        reconnect_grace: args.reconnect_grace,
+        tuning: link::tuning(args.congestion),
+    })
+    .await?;
+    info!(
+        agents = ?hub.agents_addresses()?,
+        clients = %hub.clients_address()?,
+        admin = %hub.admin_address()?,
+        congestion = %args.congestion,
+        "the hub listens"
+    );
+    hub.run(process::told_to_stop()?).await;
+    Ok(())
+}

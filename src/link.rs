@@ -1,0 +1,59 @@
+//! Arguments that the hub and the agent share, because both are ends of links.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use adit_certs::CredentialFiles;
+use adit_transport::{Congestion, Tuning};
+use anyhow::bail;
+
+use crate::process::Workers;
+
+/// Where this end's certificate is.
+#[derive(Debug)]
+pub(crate) struct Files {
+    pub(crate) certs: Option<PathBuf>,
+    pub(crate) ca: Option<PathBuf>,
+    pub(crate) cert: Option<PathBuf>,
+    pub(crate) key: Option<PathBuf>,
+}
+
+impl Files {
+    /// The files by the names they have under `--certs`, or as `--ca`, `--cert` and `--key` name them one by one.
+    pub(crate) fn resolve(
+        self,
+        by_convention: impl Fn(&std::path::Path) -> CredentialFiles,
+    ) -> anyhow::Result<CredentialFiles> {
+        let mut files = match (&self.certs, &self.ca, &self.cert, &self.key) {
+            (Some(dir), ..) => by_convention(dir),
+            (None, Some(ca), Some(cert), Some(key)) => {
+                return Ok(CredentialFiles {
+                    ca: ca.clone(),
+                    cert: cert.clone(),
+                    key: key.clone(),
+                });
+            }
+            _ => bail!(
+                "no certificate: name a directory with --certs DIR, or files with --ca, --cert and --key"
+            ),
+        };
+        files.ca = self.ca.unwrap_or(files.ca);
+        files.cert = self.cert.unwrap_or(files.cert);
+        files.key = self.key.unwrap_or(files.key);
+        Ok(files)
+    }
+}
+
+/// Settings of links as the arguments change them.
+pub(crate) fn tuning(congestion: Congestion) -> Tuning {
+    Tuning {
+        congestion,
+        ..Tuning::default()
+    }
+}
+
+/// As many workers as were asked for, or as there are processors.
+pub(crate) fn workers(asked: Option<NonZeroUsize>) -> Workers {
+    let count = asked.or_else(|| std::thread::available_parallelism().ok());
+    count.map_or(Workers::One, Workers::from)
+}

@@ -1,0 +1,62 @@
+//! The `adit` command: arguments, logging, signals and exit codes. What it does is in the crates.
+
+#[cfg(feature = "agent")]
+mod agent;
+mod certs;
+#[cfg(feature = "demo")]
+mod demo;
+#[cfg(feature = "hub")]
+mod hub;
+#[cfg(any(feature = "hub", feature = "agent"))]
+mod link;
+mod logging;
+mod process;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Calls gRPC services in networks that nobody can dial into.
+///
+/// An agent beside the service dials out to a hub; any gRPC client calls the hub's port.
+#[derive(Debug, Parser)]
+#[command(name = "adit", version, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// See it work: hub, agent and a sample service in one process
+    #[cfg(feature = "demo")]
+    Demo(demo::DemoArgs),
+    /// Make a CA and certificates for hubs, agents and clients
+    Certs(certs::CertsArgs),
+    /// Accept agents on one port, and their clients on another
+    #[cfg(feature = "hub")]
+    Hub(hub::HubArgs),
+    /// Connect a gRPC server to a hub
+    #[cfg(feature = "agent")]
+    Agent(agent::AgentArgs),
+}
+
+fn main() -> ExitCode {
+    let Arguments { command } = Arguments::parse();
+    let ended = match command {
+        #[cfg(feature = "demo")]
+        Command::Demo(args) => process::run(args.workers(), demo::run(args)),
+        Command::Certs(args) => certs::run(args),
+        #[cfg(feature = "hub")]
+        Command::Hub(args) => process::run(args.workers(), hub::run(args)),
+        #[cfg(feature = "agent")]
+        Command::Agent(args) => process::run(args.workers(), agent::run(args)),
+    };
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            process::complain(&error);
+            ExitCode::FAILURE
+        }
+    }
+}

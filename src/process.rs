@@ -1,0 +1,68 @@
+//! What every long-running command needs of its process: a runtime, signals, and a last word.
+
+use std::future::Future;
+use std::io::Write as _;
+use std::num::NonZeroUsize;
+
+use anyhow::Context as _;
+
+/// How many threads carry the calls.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Workers {
+    /// The thread that runs everything else too.
+    One,
+    /// So many.
+    Several(NonZeroUsize),
+}
+
+/// `--workers`, in the words of the hub and the agent.
+impl From<NonZeroUsize> for Workers {
+    fn from(count: NonZeroUsize) -> Self {
+        if count.get() == 1 {
+            Self::One
+        } else {
+            Self::Several(count)
+        }
+    }
+}
+
+/// Runs a command to its end.
+pub(crate) fn run<T>(
+    workers: Workers,
+    command: impl Future<Output = anyhow::Result<T>>,
+) -> anyhow::Result<T> {
+    let mut runtime = match workers {
+        Workers::One => tokio::runtime::Builder::new_current_thread(),
+        Workers::Several(count) => {
+            let mut runtime = tokio::runtime::Builder::new_multi_thread();
+            runtime.worker_threads(count.get());
+            runtime
+        }
+    };
+    let runtime = runtime.enable_all().build().context("cannot start the runtime")?;
+    let ended = runtime.block_on(command);
+    // A name being looked up or a file being read must not keep the process.
+    runtime.shutdown_background();
+    ended
+}
+
+/// Listens for SIGINT and SIGTERM from now on, and is ready at the first of them.
+#[cfg(any(feature = "hub", feature = "agent"))]
+pub(crate) fn told_to_stop() -> anyhow::Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
+}
+
+/// Says why the command failed.
+pub(crate) fn complain(error: &anyhow::Error) {
+    // Nobody is left to be told that standard error is closed.
+    let _ = writeln!(std::io::stderr(), "adit: {error:#}");
+}
