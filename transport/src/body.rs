@@ -27,6 +27,9 @@ pub enum BodyError {
     /// What came was not a body of HTTP/3.
     #[error("malformed body: {0}")]
     Malformed(String),
+    /// Nobody read the body for long, and the memory that it held was needed.
+    #[error("nobody read it for long, and the memory that it held was needed")]
+    SlowReader,
     /// The link ended first.
     #[error("the link was lost in the body: {0}")]
     LinkLost(#[source] LinkError),
@@ -73,6 +76,7 @@ impl BodyError {
         match self {
             Self::Reset(code) => *code,
             Self::Malformed(_) => Code::MESSAGE_ERROR,
+            Self::SlowReader => Code::EXCESSIVE_LOAD,
             Self::LinkLost(_) => Code::REQUEST_CANCELLED,
         }
     }

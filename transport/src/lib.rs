@@ -22,5 +22,6 @@ pub use link::{AgentLink, CallError, Delivered, HubLink, LinkError, Reset};
 pub use quic::endpoint::{
     BindError, DialError, Dialer, HANDSHAKE_TIMEOUT, HANDSHAKES, Handshake, HandshakeError, Listener,
 };
+pub use quic::readers::BufferMemory;
 pub use rh3::code::Code;
 pub use tuning::{Congestion, Tuning};

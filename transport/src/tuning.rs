@@ -1,7 +1,10 @@
 //! Every setting of a link that costs memory or time, with its default and what it costs.
 
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
+
+use crate::quic::readers::BufferMemory;
 
 const KIB: u32 = 1 << 10;
 const MIB: u32 = 1 << 20;
@@ -18,6 +21,9 @@ pub struct Tuning {
     /// What [`link_window`](Self::link_window) may be raised to. Past it the call stalled longest is given up.
     /// The most memory that received bytes can hold on one link.
     pub link_memory: u32,
+    /// What all links together may raise their windows by: the memory of received bytes of the whole process, beside
+    /// what each link has at the least. Clones of these settings share one ceiling.
+    pub buffer_memory: Arc<BufferMemory>,
     /// Bytes written and not yet acknowledged, over all streams of a link: memory of the sender.
     pub send_window: u32,
     /// Calls at once on one link. The agent grants the hub that many bidirectional streams; a stream costs about
@@ -67,6 +73,7 @@ impl Default for Tuning {
             stream_window: 2 * MIB,
             link_window: 16 * MIB,
             link_memory: 512 * MIB,
+            buffer_memory: BufferMemory::new(2 << 30),
             send_window: 16 * MIB,
             max_calls: 4096,
             max_header_section: 128 * KIB,

@@ -13,6 +13,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::{Instrument as _, debug};
 
 use super::control::{self, Peer};
+use super::readers::Readers;
 use super::receive::{MessageReader, ReceiveError, ReceivedBody};
 use super::send::send_message;
 use super::stream::{RecvHalf, SendHalf};
@@ -32,6 +33,7 @@ pub(crate) struct Link {
     endpoint: Endpoint,
     connection: Connection,
     peer: Arc<Peer>,
+    readers: Arc<Readers>,
     max_header_section: u32,
     _control: AbortOnDropHandle<()>,
 }
@@ -45,6 +47,7 @@ impl Link {
             async move { control::watch(&connection, &peer, Role::Server, max_header_section).await }
         };
         Self {
+            readers: Readers::new(connection.clone(), tuning),
             endpoint,
             connection,
             peer,
@@ -66,6 +69,7 @@ impl Link {
                         let call = Call {
                             connection: self.connection.clone(),
                             peer: Arc::clone(&self.peer),
+                            readers: Arc::clone(&self.readers),
                             max_header_section: self.max_header_section,
                         };
                         calls.spawn(call.run(send, recv, handler.clone()).in_current_span());
@@ -105,6 +109,7 @@ impl Drop for Link {
 struct Call {
     connection: Connection,
     peer: Arc<Peer>,
+    readers: Arc<Readers>,
     max_header_section: u32,
 }
 
@@ -117,7 +122,7 @@ impl Call {
         // A handler may answer before it has read all of the request: to stop there is no error (RFC 9114 §4.1.1).
         let mut reader = MessageReader::new(
             Role::Server,
-            RecvHalf::new(recv, Code::NO_ERROR),
+            self.readers.enter(RecvHalf::new(recv, Code::NO_ERROR)),
             self.connection,
             self.max_header_section,
         );
@@ -160,7 +165,9 @@ impl Call {
 /// The code that answers a request that could not be read.
 fn refusal(error: &ReceiveError) -> Code {
     match error {
-        ReceiveError::Reset(_) | ReceiveError::LinkLost(_) => Code::REQUEST_CANCELLED,
+        ReceiveError::Reset(_) | ReceiveError::LinkLost(_) | ReceiveError::SlowReader => {
+            Code::REQUEST_CANCELLED
+        }
         ReceiveError::HeaderSectionTooLarge => Code::EXCESSIVE_LOAD,
         ReceiveError::Malformed(error) => error.code,
     }

@@ -15,6 +15,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument as _;
 
 use super::control::{self, Peer};
+use super::readers::Readers;
 use super::receive::{MessageReader, ReceiveError, ReceivedBody};
 use super::send::{SendError, send_message};
 use super::stream::{RecvHalf, SendHalf};
@@ -37,6 +38,7 @@ struct Inner {
     connection: Connection,
     certificates: Vec<CertificateDer<'static>>,
     peer: Arc<Peer>,
+    readers: Arc<Readers>,
     max_header_section: u32,
     _control: AbortOnDropHandle<()>,
 }
@@ -55,6 +57,7 @@ impl Link {
             async move { control::watch(&connection, &peer, Role::Client, max_header_section).await }
         };
         Self(Arc::new(Inner {
+            readers: Readers::new(connection.clone(), tuning),
             connection,
             certificates,
             peer,
@@ -99,7 +102,7 @@ impl Link {
 
         let mut reader = MessageReader::new(
             Role::Client,
-            RecvHalf::new(recv, Code::REQUEST_CANCELLED),
+            self.0.readers.enter(RecvHalf::new(recv, Code::REQUEST_CANCELLED)),
             self.0.connection.clone(),
             self.0.max_header_section,
         );
@@ -137,6 +140,8 @@ impl Link {
                 delivered: Delivered::Maybe,
                 reason: lost.into(),
             },
+            // A head is read by this end itself, which never stands still.
+            ReceiveError::SlowReader => CallError::Reset(Code::INTERNAL_ERROR),
             ReceiveError::HeaderSectionTooLarge => CallError::ResponseTooLarge {
                 limit: u64::from(self.0.max_header_section),
             },

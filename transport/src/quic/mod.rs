@@ -8,6 +8,7 @@ mod config;
 mod control;
 pub(crate) mod endpoint;
 pub(crate) mod hub;
+pub(crate) mod readers;
 mod receive;
 mod send;
 mod stream;

@@ -11,8 +11,8 @@ use http_body::{Body, Frame as BodyFrame};
 use quinn::{Connection, ConnectionError};
 use tokio_util::task::AbortOnDropHandle;
 
+use super::readers::Reader;
 use super::send::SendError;
-use super::stream::RecvHalf;
 use super::{code_of, varint};
 use crate::body::BodyError;
 use crate::rh3::Role;
@@ -33,6 +33,8 @@ pub(super) enum ReceiveError {
     Reset(Code),
     #[error("the link was lost: {0}")]
     LinkLost(ConnectionError),
+    #[error("the call was given up because its reader stood still and the memory was needed")]
+    SlowReader,
     #[error("a header section longer than this end takes")]
     HeaderSectionTooLarge,
     #[error(transparent)]
@@ -43,7 +45,7 @@ pub(super) enum ReceiveError {
 #[derive(Debug)]
 pub(super) struct MessageReader {
     role: Role,
-    recv: RecvHalf,
+    reader: Reader,
     /// Closed when the peer breaks a rule that concerns more than this stream.
     connection: Connection,
     /// Received and not yet decoded.
@@ -64,11 +66,11 @@ enum Piece {
 
 impl MessageReader {
     /// `role` is this end's.
-    pub(super) fn new(role: Role, recv: RecvHalf, connection: Connection, max_header_section: u32) -> Self {
+    pub(super) fn new(role: Role, reader: Reader, connection: Connection, max_header_section: u32) -> Self {
         let max_header_section = u64::from(max_header_section);
         Self {
             role,
-            recv,
+            reader,
             connection,
             segments: VecDeque::new(),
             frames: FrameDecoder::message(role, max_header_section),
@@ -201,7 +203,11 @@ impl MessageReader {
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ReceiveError>> {
-        match ready!(self.recv.poll_read(cx, &mut self.segments)) {
+        let read = match &mut *self.reader.recv() {
+            Some(recv) => ready!(recv.poll_read(cx, &mut self.segments)),
+            None => return Poll::Ready(Err(ReceiveError::SlowReader)),
+        };
+        match read {
             Ok(Some(())) => {}
             Ok(None) => self.ended = true,
             Err(quinn::ReadError::Reset(code)) => {
@@ -224,10 +230,16 @@ impl MessageReader {
         }
     }
 
+    fn stop(&self, code: Code) {
+        if let Some(recv) = &mut *self.reader.recv() {
+            recv.stop(code);
+        }
+    }
+
     /// Ends the stream, or the link where the rules ask for it.
     fn broken(&mut self, error: ProtocolError) -> ReceiveError {
         match error.scope {
-            Scope::Stream => self.recv.stop(error.code),
+            Scope::Stream => self.stop(error.code),
             Scope::Connection => self.connection.close(varint(error.code), error.reason.as_bytes()),
         }
         if error.scope == Scope::Stream && error.code == Code::EXCESSIVE_LOAD {
@@ -252,6 +264,8 @@ impl ReceivedBody {
         reader: MessageReader,
         sending: Option<AbortOnDropHandle<Result<(), SendError>>>,
     ) -> Self {
+        // Nobody has asked for the body yet.
+        reader.reader.stands_still();
         Self {
             reader,
             sending,
@@ -278,8 +292,13 @@ impl ReceivedBody {
     }
 
     fn next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<BodyFrame<Bytes>>, ReceiveError>> {
+        self.reader.reader.reads();
         let frame = match ready!(self.reader.poll_piece(cx))? {
-            Some(Piece::Data(data)) => BodyFrame::data(self.gather(data)?),
+            Some(Piece::Data(data)) => {
+                let data = self.gather(data)?;
+                self.reader.reader.stands_still();
+                BodyFrame::data(data)
+            }
             Some(Piece::Trailers(section)) => {
                 let trailers = head::decode_trailers(section, self.reader.max_header_section);
                 let trailers = trailers.map_err(|error| self.reader.bad_fields(error))?;
@@ -298,7 +317,9 @@ impl ReceivedBody {
     fn finish(&mut self, cx: &mut Context<'_>) {
         self.finished = true;
         let _ = self.reader.poll_read(cx);
-        self.reader.recv.set_stop_code(Code::NO_ERROR);
+        if let Some(recv) = &mut *self.reader.reader.recv() {
+            recv.set_stop_code(Code::NO_ERROR);
+        }
     }
 }
 
@@ -335,6 +356,7 @@ impl From<ReceiveError> for BodyError {
         match error {
             ReceiveError::Reset(code) => Self::Reset(code),
             ReceiveError::LinkLost(lost) => Self::LinkLost(lost.into()),
+            ReceiveError::SlowReader => Self::SlowReader,
             ReceiveError::HeaderSectionTooLarge | ReceiveError::Malformed(_) => {
                 Self::Malformed(error.to_string())
             }

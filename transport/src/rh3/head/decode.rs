@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue, IntoHeaderName};
 use http::uri::{Authority, PathAndQuery, Scheme, Uri};
 use http::{Method, Request, Response, StatusCode, Version};
 
@@ -171,116 +171,147 @@ fn read_fields(
     limit: u64,
     mut on_pseudo: impl FnMut(Pseudo, Bytes) -> Result<(), HeadError>,
 ) -> Result<HeaderMap, HeadError> {
-    // Few lines are shorter than this, so the map hardly ever grows while it is filled.
-    let expected = (section.len() / 16).min(MAX_FIELDS);
-    let mut headers = HeaderMap::with_capacity(expected);
-    let mut fields = 0;
-    let mut size = 0_u64;
+    let mut fields = Fields {
+        // Few lines are shorter than this, so the map hardly ever grows while it is filled.
+        headers: HeaderMap::with_capacity((section.len() / 16).min(MAX_FIELDS)),
+        limit,
+        size: 0,
+        lines: 0,
+    };
     let mut lines = FieldLines::new(section)?;
     while let Some(line) = lines.next_line()? {
-        let (name_len, value_len) = lengths(&line);
-        size += (name_len + value_len + FIELD_OVERHEAD) as u64;
-        if size > limit {
-            return Err(HeadError::TooLarge { limit });
-        }
-        fields += 1;
-        if fields > MAX_FIELDS {
-            return Err(HeadError::TooManyFields);
-        }
-
-        let (name, value) = match resolve(line)? {
-            Field::Regular(name, value) => (name, value),
-            Field::Pseudo(pseudo, value) if headers.is_empty() => {
-                on_pseudo(pseudo, value)?;
-                continue;
+        let (pseudo, value) = match line {
+            FieldLine::Indexed(entry) => {
+                fields.charge(entry.name.as_str().len(), entry.text.len())?;
+                match &entry.name {
+                    Name::Pseudo(pseudo) => (*pseudo, Bytes::from_static(entry.text.as_bytes())),
+                    Name::Field(name) => {
+                        fields.append(name, entry.value.clone())?;
+                        continue;
+                    }
+                }
             }
-            Field::Pseudo(pseudo, _) => {
-                return Err(HeadError::Malformed(
-                    format!("{} comes after another field", pseudo.as_str()).into(),
-                ));
+            FieldLine::NameReference {
+                entry,
+                value,
+                never_indexed,
+            } => {
+                fields.charge(entry.name.as_str().len(), value.len())?;
+                match &entry.name {
+                    Name::Pseudo(pseudo) => (*pseudo, value),
+                    Name::Field(name) => {
+                        fields.append(name, field_value(name, value, never_indexed)?)?;
+                        continue;
+                    }
+                }
+            }
+            FieldLine::Literal {
+                name,
+                value,
+                never_indexed,
+            } => {
+                fields.charge(name.len(), value.len())?;
+                if name.first() == Some(&b':') {
+                    let pseudo = Pseudo::from_name(name)
+                        .ok_or_else(|| malformed_bytes("unknown pseudo-header field", name))?;
+                    (pseudo, value)
+                } else {
+                    fields.append_literal(name, value, never_indexed)?;
+                    continue;
+                }
             }
         };
-        check_permitted(&name, &value)?;
-        headers
+        if !fields.headers.is_empty() {
+            return Err(HeadError::Malformed(
+                format!("{} comes after another field", pseudo.as_str()).into(),
+            ));
+        }
+        on_pseudo(pseudo, value)?;
+    }
+    Ok(fields.headers)
+}
+
+/// The fields of a section so far, and what they amount to.
+struct Fields {
+    headers: HeaderMap,
+    limit: u64,
+    size: u64,
+    lines: usize,
+}
+
+impl Fields {
+    /// Counts a field, before anything is made of it.
+    fn charge(&mut self, name_len: usize, value_len: usize) -> Result<(), HeadError> {
+        self.size += (name_len + value_len + FIELD_OVERHEAD) as u64;
+        self.lines += 1;
+        if self.size > self.limit {
+            return Err(HeadError::TooLarge { limit: self.limit });
+        }
+        if self.lines > MAX_FIELDS {
+            return Err(HeadError::TooManyFields);
+        }
+        Ok(())
+    }
+
+    /// Adds a field. A name that is only lent is cloned if it is the first of its kind, which allocates nothing for those
+    /// in the tables.
+    fn append(&mut self, name: impl IntoHeaderName, value: HeaderValue) -> Result<(), HeadError> {
+        self.headers
             .try_append(name, value)
-            .map_err(|_| HeadError::TooManyFields)?;
+            .map(|_| ())
+            .map_err(|_| HeadError::TooManyFields)
     }
-    Ok(headers)
-}
 
-enum Field {
-    Pseudo(Pseudo, Bytes),
-    Regular(HeaderName, HeaderValue),
-}
-
-/// The lengths of name and value.
-fn lengths(line: &FieldLine<'_>) -> (usize, usize) {
-    match line {
-        FieldLine::Indexed(entry) => (entry.name.as_str().len(), entry.text.len()),
-        FieldLine::NameReference { entry, value, .. } => (entry.name.as_str().len(), value.len()),
-        FieldLine::Literal { name, value, .. } => (name.len(), value.len()),
+    /// Adds a field whose name was spelled out.
+    fn append_literal(&mut self, name: &[u8], value: Bytes, never_indexed: bool) -> Result<(), HeadError> {
+        if let Some(name) = known_name(name) {
+            return self.append(name, field_value(name, value, never_indexed)?);
+        }
+        let name = HeaderName::from_lowercase(name)
+            .map_err(|_| malformed_bytes("not a field name in lower case", name))?;
+        let value = field_value(&name, value, never_indexed)?;
+        check_permitted(&name, &value)?;
+        self.append(name, value)
     }
 }
 
-/// The field that a line means.
-fn resolve(line: FieldLine<'_>) -> Result<Field, HeadError> {
-    let (name, value, never_indexed) = match line {
-        FieldLine::Indexed(entry) => {
-            return Ok(match &entry.name {
-                Name::Pseudo(pseudo) => Field::Pseudo(*pseudo, Bytes::from_static(entry.text.as_bytes())),
-                Name::Field(name) => Field::Regular(name.clone(), entry.value.clone()),
-            });
-        }
-        FieldLine::NameReference {
-            entry,
-            value,
-            never_indexed,
-        } => match &entry.name {
-            Name::Pseudo(pseudo) => return Ok(Field::Pseudo(*pseudo, value)),
-            Name::Field(name) => (name.clone(), value, never_indexed),
-        },
-        FieldLine::Literal {
-            name,
-            value,
-            never_indexed,
-        } => {
-            if name.first() == Some(&b':') {
-                return match Pseudo::from_name(name) {
-                    Some(pseudo) => Ok(Field::Pseudo(pseudo, value)),
-                    None => Err(malformed_bytes("unknown pseudo-header field", name)),
-                };
-            }
-            (parse_name(name)?, value, never_indexed)
-        }
-    };
+fn field_value(name: &HeaderName, value: Bytes, never_indexed: bool) -> Result<HeaderValue, HeadError> {
     let mut value = HeaderValue::from_maybe_shared(value)
         .map_err(|_| HeadError::Malformed(format!("the value of {name} has a forbidden character").into()))?;
     value.set_sensitive(never_indexed);
-    Ok(Field::Regular(name, value))
+    Ok(value)
 }
 
-/// The name of a regular field. Those of gRPC and of tracing, which come with nearly every call, are not allocated.
-fn parse_name(name: &[u8]) -> Result<HeaderName, HeadError> {
-    Ok(match name {
-        b"grpc-status" => const { HeaderName::from_static("grpc-status") },
-        b"grpc-message" => const { HeaderName::from_static("grpc-message") },
-        b"grpc-timeout" => const { HeaderName::from_static("grpc-timeout") },
-        b"grpc-encoding" => const { HeaderName::from_static("grpc-encoding") },
-        b"grpc-accept-encoding" => const { HeaderName::from_static("grpc-accept-encoding") },
-        b"grpc-status-details-bin" => const { HeaderName::from_static("grpc-status-details-bin") },
-        b"grpc-trace-bin" => const { HeaderName::from_static("grpc-trace-bin") },
-        b"grpc-tags-bin" => const { HeaderName::from_static("grpc-tags-bin") },
-        b"traceparent" => const { HeaderName::from_static("traceparent") },
-        b"tracestate" => const { HeaderName::from_static("tracestate") },
-        b"baggage" => const { HeaderName::from_static("baggage") },
-        b"x-request-id" => const { HeaderName::from_static("x-request-id") },
-        _ => HeaderName::from_lowercase(name)
-            .map_err(|_| malformed_bytes("not a field name in lower case", name))?,
+/// The names of gRPC and of tracing that come with nearly every call, so that they are not parsed and allocated each
+/// time.
+fn known_name(name: &[u8]) -> Option<&'static HeaderName> {
+    static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+    static GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+    static GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+    static GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
+    static GRPC_ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
+    static GRPC_STATUS_DETAILS: HeaderName = HeaderName::from_static("grpc-status-details-bin");
+    static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+    static TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+    static BAGGAGE: HeaderName = HeaderName::from_static("baggage");
+    static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+    Some(match name {
+        b"grpc-status" => &GRPC_STATUS,
+        b"grpc-message" => &GRPC_MESSAGE,
+        b"grpc-timeout" => &GRPC_TIMEOUT,
+        b"grpc-encoding" => &GRPC_ENCODING,
+        b"grpc-accept-encoding" => &GRPC_ACCEPT_ENCODING,
+        b"grpc-status-details-bin" => &GRPC_STATUS_DETAILS,
+        b"traceparent" => &TRACEPARENT,
+        b"tracestate" => &TRACESTATE,
+        b"baggage" => &BAGGAGE,
+        b"x-request-id" => &REQUEST_ID,
+        _ => return None,
     })
 }
 
-/// Refuses what concerns a connection of HTTP/1.1 (RFC 9114 §4.2). `te: trailers` is accepted in responses too: an echo
-/// of the request's metadata is no reason to break the call.
+/// Refuses what concerns a connection of HTTP/1.1 (RFC 9114 §4.2); none of that is in the tables of names. `te: trailers`
+/// is accepted in responses too: an echo of the request's metadata is no reason to break the call.
 fn check_permitted(name: &HeaderName, value: &HeaderValue) -> Result<(), HeadError> {
     if is_connection_specific(name) {
         return Err(HeadError::Malformed(

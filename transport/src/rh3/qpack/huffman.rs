@@ -151,10 +151,13 @@ fn decode_into(encoded: &[u8], out: &mut [u8]) -> Result<usize, QpackError> {
     let mut window: u64 = 0;
     let mut available: usize = 0;
     loop {
-        while available <= 56 {
-            let Some(&byte) = input.next() else { break };
-            window |= u64::from(byte) << (56 - available);
-            available += 8;
+        if available < MAX_BITS {
+            while available <= 56
+                && let Some(&byte) = input.next()
+            {
+                window |= u64::from(byte) << (56 - available);
+                available += 8;
+            }
         }
         let entry = SHORT[(window >> (64 - SHORT_BITS)) as usize];
         let (symbol, bits) = if entry != 0 {
@@ -226,7 +229,7 @@ mod tests {
 
     /// Bits in bytes, the last of them padded with ones.
     fn pack(mut bits: Vec<bool>) -> Vec<u8> {
-        while bits.len() % 8 != 0 {
+        while !bits.len().is_multiple_of(8) {
             bits.push(true);
         }
         bits.chunks(8)
