@@ -7,6 +7,7 @@ use adit_agent::{Agent, Config, Forwarder, HubAddress, Upstream, UpstreamAddr, U
 use adit_certs::{AgentId, CredentialFiles, Credentials, Role};
 use adit_transport::Congestion;
 use anyhow::Context as _;
+use bytesize::ByteSize;
 use tracing::info;
 
 use crate::link::{self, Files};
@@ -78,6 +79,23 @@ pub(crate) struct AgentArgs {
     /// How the link decides what may be under way: bbr, cubic or newreno
     #[arg(long, value_name = "NAME", env = "ADIT_AGENT_CONGESTION", default_value_t)]
     congestion: Congestion,
+    /// What received bytes may hold on one link at the most; past it the call whose reader stands still longest is given
+    /// up
+    #[arg(
+        long,
+        value_name = "BYTES",
+        env = "ADIT_AGENT_LINK_MEMORY",
+        default_value = "512MiB"
+    )]
+    link_memory: ByteSize,
+    /// What all links together may hold beyond 16 MiB each
+    #[arg(
+        long,
+        value_name = "BYTES",
+        env = "ADIT_AGENT_BUFFER_MEMORY",
+        default_value = "2GiB"
+    )]
+    buffer_memory: ByteSize,
     /// Threads that carry calls [default: one for each processor]
     #[arg(long, value_name = "N", env = "ADIT_AGENT_WORKERS")]
     workers: Option<NonZeroUsize>,
@@ -123,7 +141,7 @@ pub(crate) async fn run(args: AgentArgs) -> anyhow::Result<()> {
         hubs: args.hub,
         forwarder,
         services: args.service,
-        tuning: link::tuning(args.congestion),
+        tuning: link::tuning(args.congestion, args.link_memory, args.buffer_memory)?,
     })?;
     info!(id = %args.id, congestion = %args.congestion, "the agent starts");
     agent.run(process::told_to_stop()?).await;

@@ -10,6 +10,8 @@ use adit_certs::{
     AgentId, Authority, CredentialFiles, Credentials, Directory, Existing, Host, Role, Subject, TrustDomain,
     Validity,
 };
+use adit_examples::route_guide::geography;
+use adit_examples::route_guide::pb::Point;
 use adit_hub::Hub;
 use adit_transport::Tuning;
 use anyhow::{Context as _, bail};
@@ -121,6 +123,8 @@ fn make_certificates(directory: &Directory) -> anyhow::Result<()> {
 }
 
 fn introduce(agents: &SocketAddr, clients: SocketAddr) -> anyhow::Result<()> {
+    let known = geography::features().next().and_then(|feature| feature.location);
+    let Point { latitude, longitude } = known.context("the sample service knows no places")?;
     let mut out = std::io::stdout().lock();
     writeln!(
         out,
@@ -132,7 +136,7 @@ Try:
   adit call --hub http://{clients} --agent {AGENT} routeguide.RouteGuide/ListFeatures \\
       -d '{{\"lo\": {{\"latitude\": -900000000, \"longitude\": -1800000000}}, \"hi\": {{\"latitude\": 900000000, \"longitude\": 1800000000}}}}'
   grpcurl -plaintext -reflect-header 'adit-agent: {AGENT}' -rpc-header 'adit-agent: {AGENT}' \\
-      -d '{{\"latitude\": 409146138, \"longitude\": -746188906}}' {clients} routeguide.RouteGuide/GetFeature
+      -d '{{\"latitude\": {latitude}, \"longitude\": {longitude}}}' {clients} routeguide.RouteGuide/GetFeature
 "
     )?;
     out.flush()?;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use adit_certs::{CredentialFiles, Credentials, Role, TrustDomain};
 use adit_hub::{Config, Hub};
 use adit_transport::Congestion;
+use bytesize::ByteSize;
 use tracing::info;
 
 use crate::link::{self, Files};
@@ -63,6 +64,23 @@ pub(crate) struct HubArgs {
     /// Whose agents may connect; needed only with a CA that does not say it
     #[arg(long, value_name = "NAME", env = "ADIT_HUB_TRUST_DOMAIN")]
     trust_domain: Option<TrustDomain>,
+    /// What received bytes may hold on one link at the most; past it the call whose reader stands still longest is given
+    /// up
+    #[arg(
+        long,
+        value_name = "BYTES",
+        env = "ADIT_HUB_LINK_MEMORY",
+        default_value = "512MiB"
+    )]
+    link_memory: ByteSize,
+    /// What all links together may hold beyond 16 MiB each
+    #[arg(
+        long,
+        value_name = "BYTES",
+        env = "ADIT_HUB_BUFFER_MEMORY",
+        default_value = "2GiB"
+    )]
+    buffer_memory: ByteSize,
     /// Threads that carry calls [default: one for each processor]
     #[arg(long, value_name = "N", env = "ADIT_HUB_WORKERS")]
     workers: Option<NonZeroUsize>,
@@ -91,7 +109,7 @@ pub(crate) async fn run(args: HubArgs) -> anyhow::Result<()> {
         credentials: Credentials::load(&files, Role::Hub)?,
         trust_domain: args.trust_domain,
         reconnect_grace: args.reconnect_grace,
-        tuning: link::tuning(args.congestion),
+        tuning: link::tuning(args.congestion, args.link_memory, args.buffer_memory)?,
     })
     .await?;
     info!(

@@ -4,8 +4,9 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use adit_certs::CredentialFiles;
-use adit_transport::{Congestion, Tuning};
+use adit_transport::{BufferMemory, Congestion, Tuning};
 use anyhow::bail;
+use bytesize::ByteSize;
 
 use crate::process::Workers;
 
@@ -45,11 +46,27 @@ impl Files {
 }
 
 /// Settings of links as the arguments change them.
-pub(crate) fn tuning(congestion: Congestion) -> Tuning {
-    Tuning {
+pub(crate) fn tuning(
+    congestion: Congestion,
+    link_memory: ByteSize,
+    buffer_memory: ByteSize,
+) -> anyhow::Result<Tuning> {
+    let settings = Tuning::default();
+    let link_memory = u32::try_from(link_memory.as_u64())
+        .ok()
+        .filter(|&bytes| bytes >= settings.link_window);
+    let Some(link_memory) = link_memory else {
+        bail!(
+            "--link-memory has to be between {} and 4 GiB",
+            ByteSize(settings.link_window.into())
+        );
+    };
+    Ok(Tuning {
         congestion,
-        ..Tuning::default()
-    }
+        link_memory,
+        buffer_memory: BufferMemory::new(buffer_memory.as_u64()),
+        ..settings
+    })
 }
 
 /// As many workers as were asked for, or as there are processors.

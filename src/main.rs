@@ -2,6 +2,8 @@
 
 #[cfg(feature = "agent")]
 mod agent;
+#[cfg(feature = "client")]
+mod call;
 mod certs;
 #[cfg(feature = "demo")]
 mod demo;
@@ -39,24 +41,26 @@ enum Command {
     /// Connect a gRPC server to a hub
     #[cfg(feature = "agent")]
     Agent(agent::AgentArgs),
+    /// Call a method
+    #[cfg(feature = "client")]
+    Call(call::CallArgs),
 }
 
 fn main() -> ExitCode {
     let Arguments { command } = Arguments::parse();
     let ended = match command {
         #[cfg(feature = "demo")]
-        Command::Demo(args) => process::run(args.workers(), demo::run(args)),
-        Command::Certs(args) => certs::run(args),
+        Command::Demo(args) => process::run(args.workers(), demo::run(args)).map(|()| ExitCode::SUCCESS),
+        Command::Certs(args) => certs::run(args).map(|()| ExitCode::SUCCESS),
         #[cfg(feature = "hub")]
-        Command::Hub(args) => process::run(args.workers(), hub::run(args)),
+        Command::Hub(args) => process::run(args.workers(), hub::run(args)).map(|()| ExitCode::SUCCESS),
         #[cfg(feature = "agent")]
-        Command::Agent(args) => process::run(args.workers(), agent::run(args)),
+        Command::Agent(args) => process::run(args.workers(), agent::run(args)).map(|()| ExitCode::SUCCESS),
+        #[cfg(feature = "client")]
+        Command::Call(args) => process::run(process::Workers::One, call::run(args)),
     };
-    match ended {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            process::complain(&error);
-            ExitCode::FAILURE
-        }
-    }
+    ended.unwrap_or_else(|error| {
+        process::complain(&error);
+        ExitCode::FAILURE
+    })
 }

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use adit_certs::{AgentId, Credentials, LoadError};
+use adit_certs::{AgentId, Credentials, Identity, IdentityError, LoadError, TrustDomain};
 use adit_proto::tunnel::v1::Hello;
 use adit_proto::tunnel::v1::agent_server::AgentServer;
 use adit_transport::{AgentLink, Body, Code, DialError, Dialer, Reset, Tuning};
@@ -24,11 +24,12 @@ use crate::forward::Forwarder;
 /// The path of the control service.
 const CONTROL: &str = "/adit.tunnel.v1.Agent/";
 
-/// How often upstreams are asked for their services: soon while some are unknown,
-const ASK_UNKNOWN: Duration = Duration::from_secs(2);
+/// How soon upstreams are asked for their services again while some are unknown, because one is still starting;
+const ASK_SOON: Duration = Duration::from_secs(1);
 
-/// and now and then once all are known, since an upstream may be replaced by one that has others.
-const ASK_KNOWN: Duration = Duration::from_secs(60);
+/// then twice as late each time, up to this, which is also how often those are asked that have answered: an upstream may
+/// be replaced by one with other services.
+const ASK_RARELY: Duration = Duration::from_secs(60);
 
 /// How long a stopping agent takes to tell its hubs.
 const GOODBYE: Duration = Duration::from_secs(1);
@@ -59,12 +60,26 @@ pub enum StartError {
     /// The certificate is another agent's.
     #[error(transparent)]
     OtherId(#[from] LoadError),
+    /// The certificate says of nobody whose it is.
+    #[error("the certificate is not one of an agent: issue one with adit certs agent ID")]
+    NoIdentity,
     /// The certificate cannot be used.
     #[error("cannot use the agent's certificate for TLS: {0}")]
     Tls(String),
     /// The TLS settings cannot serve QUIC.
     #[error(transparent)]
     Dialer(#[from] DialError),
+}
+
+/// Why what answers at the hub's address is not the hub.
+#[derive(Debug, thiserror::Error)]
+enum NotTheHub {
+    #[error("it sent no certificate")]
+    NoCertificate,
+    #[error("its certificate is of no hub: {0}; issue one with adit certs hub --san HOST")]
+    NoIdentity(#[from] IdentityError),
+    #[error("its certificate is for {identity}, and not for the hub of {expected}")]
+    Other { identity: Identity, expected: TrustDomain },
 }
 
 /// An agent that is ready to connect.
@@ -81,6 +96,8 @@ pub struct Agent {
 struct Link {
     hub: HubAddress,
     dialer: Dialer,
+    /// Whose hub it has to be.
+    trust_domain: TrustDomain,
     hello: Hello,
     forwarder: Forwarder,
 }
@@ -96,13 +113,19 @@ impl Agent {
             return Err(StartError::NoHub);
         }
         config.credentials.check_agent_id(&config.id)?;
-        let tls = config.credentials.client_config().map_err(|error| StartError::Tls(error.to_string()))?;
+        let trust_domain = config.credentials.identity().map(|identity| identity.trust_domain().clone());
+        let trust_domain = trust_domain.ok_or(StartError::NoIdentity)?;
+        let tls = config
+            .credentials
+            .client_config()
+            .map_err(|error| StartError::Tls(error.to_string()))?;
         let dialer = Dialer::new(tls, config.tuning)?;
         // Tells this process from another one of the same id, and from itself before a restart.
         let instance = format!("{:032x}", rand::random::<u128>());
         let links = config.hubs.into_iter().map(|hub| Link {
             hub,
             dialer: dialer.clone(),
+            trust_domain: trust_domain.clone(),
             hello: Hello {
                 id: config.id.to_string(),
                 instance: instance.clone(),
@@ -150,25 +173,29 @@ impl Agent {
 
 /// Asks the upstreams for their services now and then, and tells every link of a change.
 async fn keep_asking(forwarder: &Forwarder, known: &watch::Sender<Services>) {
+    let mut wait = ASK_SOON;
     loop {
-        let current = known.borrow().clone();
-        let wait = match &current {
+        match &*known.borrow() {
             Services::Known(names) => {
                 info!(?names, "services of the upstreams");
-                ASK_KNOWN
+                wait = ASK_RARELY;
             }
-            Services::Unknown(reason) => {
-                info!(reason, "services of the upstreams are unknown");
-                ASK_UNKNOWN
-            }
-        };
+            Services::Unknown(reason) => info!(reason, "services of the upstreams are unknown"),
+        }
         loop {
             tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(ASK_RARELY);
             let services = discover(forwarder).await;
-            // An upstream that is down for a moment is not without services.
-            let news = matches!(services, Services::Known(_)) || matches!(current, Services::Unknown(_));
-            if news && services != current {
-                known.send_replace(services);
+            let changed = known.send_if_modified(|current| {
+                // An upstream that is down for a moment is not without services.
+                let forgets = matches!((&*current, &services), (Services::Known(_), Services::Unknown(_)));
+                let news = !forgets && *current != services;
+                if news {
+                    *current = services;
+                }
+                news
+            });
+            if changed {
                 break;
             }
         }
@@ -211,6 +238,11 @@ impl Link {
             },
             () = stopping.cancelled() => return None,
         };
+        if let Err(error) = self.check_hub(&link) {
+            warn!(%error, "what answers is no hub of this agent");
+            link.close(Code::REQUEST_REJECTED, &error.to_string());
+            return Some(Duration::ZERO);
+        }
         info!(peer = %link.remote_address(), rtt = ?link.round_trip(), "connected to the hub");
         let since = Instant::now();
         tokio::select! {
@@ -223,6 +255,15 @@ impl Link {
                 link.closed().await;
                 None
             }
+        }
+    }
+
+    /// The CA vouches for the name of more servers than the hub: an upstream's certificate, say, makes no hub.
+    fn check_hub(&self, link: &AgentLink) -> Result<(), NotTheHub> {
+        let certificate = link.peer_certificates().first().ok_or(NotTheHub::NoCertificate)?;
+        match Identity::from_certificate(certificate)? {
+            Identity::Hub { trust_domain } if trust_domain == self.trust_domain => Ok(()),
+            identity => Err(NotTheHub::Other { identity, expected: self.trust_domain.clone() }),
         }
     }
 
@@ -254,5 +295,6 @@ async fn controlled(
 ) -> Result<Response<Body>, Reset> {
     let Ok(response) = control.call(request).await;
     // The stream of events fails with no status: it ends.
-    Ok(response.map(|body| Body::new(body.map_err(|_| adit_transport::BodyError::Reset(Code::INTERNAL_ERROR)))))
+    Ok(response
+        .map(|body| Body::new(body.map_err(|_| adit_transport::BodyError::Reset(Code::INTERNAL_ERROR)))))
 }

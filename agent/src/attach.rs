@@ -26,7 +26,11 @@ pub(crate) struct Control {
 impl Control {
     /// `hello` without its services, which are those that `services` holds when the hub asks.
     pub(crate) fn new(hello: Hello, services: watch::Receiver<Services>) -> Self {
-        Self { hello, services, attached: AtomicBool::new(false) }
+        Self {
+            hello,
+            services,
+            attached: AtomicBool::new(false),
+        }
     }
 }
 
@@ -39,11 +43,20 @@ impl Agent for Control {
         request: Request<Streaming<HubEvent>>,
     ) -> Result<Response<Self::AttachStream>, Status> {
         if self.attached.swap(true, Ordering::Relaxed) {
-            return Err(Status::already_exists("this link is attached already: it takes one Attach"));
+            return Err(Status::already_exists(
+                "this link is attached already: it takes one Attach",
+            ));
         }
         let mut services = self.services.clone();
-        let hello = Hello { services: Some(advertised(&services.borrow_and_update())), ..self.hello.clone() };
-        let talk = Talk { hub: request.into_inner(), services, hello: Some(hello) };
+        let hello = Hello {
+            services: Some(advertised(&services.borrow_and_update())),
+            ..self.hello.clone()
+        };
+        let talk = Talk {
+            hub: request.into_inner(),
+            services,
+            hello: Some(hello),
+        };
         Ok(Response::new(Box::pin(stream::unfold(talk, Talk::next))))
     }
 }
@@ -91,7 +104,10 @@ fn event(event: agent_event::Event) -> AgentEvent {
 
 fn advertised(services: &Services) -> Advertised {
     match services {
-        Services::Known(names) => Advertised { known: true, names: names.clone() },
+        Services::Known(names) => Advertised {
+            known: true,
+            names: names.clone(),
+        },
         Services::Unknown(_) => Advertised::default(),
     }
 }

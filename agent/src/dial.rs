@@ -68,10 +68,16 @@ impl HubAddress {
 
     async fn look_up(&self) -> Result<Vec<SocketAddr>, ReachError> {
         let host = &self.host;
-        let found = tokio::time::timeout(LOOKUP_TIMEOUT, tokio::net::lookup_host((host.as_str(), self.port)));
+        let found = tokio::time::timeout(
+            LOOKUP_TIMEOUT,
+            tokio::net::lookup_host((host.as_str(), self.port)),
+        );
         match found.await {
             Ok(Ok(addresses)) => Ok(addresses.collect()),
-            Ok(Err(source)) => Err(ReachError::Lookup { host: host.clone(), source }),
+            Ok(Err(source)) => Err(ReachError::Lookup {
+                host: host.clone(),
+                source,
+            }),
             Err(_) => Err(ReachError::LookupTimeout { host: host.clone() }),
         }
     }
@@ -93,7 +99,10 @@ impl FromStr for HubAddress {
         };
         // What a certificate can be for; this is also what TLS is going to ask.
         rustls::pki_types::ServerName::try_from(host).map_err(|_| invalid())?;
-        Ok(Self { host: host.to_owned(), port })
+        Ok(Self {
+            host: host.to_owned(),
+            port,
+        })
     }
 }
 
@@ -135,11 +144,27 @@ mod tests {
 
     #[test]
     fn addresses_are_host_and_port() {
-        for good in ["hub.example.com:4433", "localhost:1", "127.0.0.1:4433", "[::1]:4433"] {
+        for good in [
+            "hub.example.com:4433",
+            "localhost:1",
+            "127.0.0.1:4433",
+            "[::1]:4433",
+        ] {
             assert_eq!(good.parse::<HubAddress>().unwrap().to_string(), good);
         }
-        for bad in ["", "hub", "hub:", ":4433", "hub:0", "hub:70000", "::1:4433", "[127.0.0.1]:1", "[::1]", "a b:1", "http://hub:1"]
-        {
+        for bad in [
+            "",
+            "hub",
+            "hub:",
+            ":4433",
+            "hub:0",
+            "hub:70000",
+            "::1:4433",
+            "[127.0.0.1]:1",
+            "[::1]",
+            "a b:1",
+            "http://hub:1",
+        ] {
             let message = bad.parse::<HubAddress>().unwrap_err().to_string();
             assert!(message.contains(&format!("{bad:?}")), "{message}");
         }
@@ -155,7 +180,10 @@ mod tests {
         }
         assert_eq!(backoff.below, LONGEST_BACKOFF);
         backoff.held(STABLE - Duration::from_millis(1));
-        assert_eq!(backoff.below, LONGEST_BACKOFF, "a link that broke soon proves nothing");
+        assert_eq!(
+            backoff.below, LONGEST_BACKOFF,
+            "a link that broke soon proves nothing"
+        );
         backoff.held(STABLE);
         assert_eq!(backoff.below, FIRST_BACKOFF);
     }

@@ -43,7 +43,10 @@ pub async fn discover(forwarder: &Forwarder) -> Services {
     let lists = forwarder.routes().upstreams().map(|upstream| async move {
         let services = match tokio::time::timeout(DISCOVERY_TIMEOUT, list(upstream)).await {
             Ok(services) => services,
-            Err(_) => Err(format!("it did not answer within {} s", DISCOVERY_TIMEOUT.as_secs())),
+            Err(_) => Err(format!(
+                "it did not answer within {} s",
+                DISCOVERY_TIMEOUT.as_secs()
+            )),
         };
         (upstream, services)
     });
@@ -52,7 +55,10 @@ pub async fn discover(forwarder: &Forwarder) -> Services {
         match services {
             Ok(services) => names.extend(services.into_iter().filter(|service| {
                 !COMMON_PACKAGES.iter().any(|package| service.starts_with(package))
-                    && forwarder.routes().find(service).is_some_and(|has_it| has_it.is(upstream))
+                    && forwarder
+                        .routes()
+                        .find(service)
+                        .is_some_and(|has_it| has_it.is(upstream))
             })),
             Err(why) => {
                 debug!(%upstream, %why, "the upstream's services are unknown");
@@ -98,18 +104,31 @@ macro_rules! list {
                 message_request: Some(MessageRequest::ListServices(String::new())),
             };
             let mut client = ServerReflectionClient::new(Channel(upstream.clone()));
-            let mut answers = client.server_reflection_info(stream::iter([request])).await?.into_inner();
-            let answer = answers.message().await?.and_then(|answer| answer.message_response);
+            let mut answers = client
+                .server_reflection_info(stream::iter([request]))
+                .await?
+                .into_inner();
+            let answer = answers
+                .message()
+                .await?
+                .and_then(|answer| answer.message_response);
             match answer {
                 Some(MessageResponse::ListServicesResponse(list)) => {
                     // Let it end in order: a cancelled call is an error in some servers' logs.
                     while answers.message().await?.is_some() {}
-                    Ok(list.service.into_iter().map(|service| service.name).collect())
+                    Ok(list
+                        .service
+                        .into_iter()
+                        .map(|service| service.name)
+                        .collect())
                 }
-                Some(MessageResponse::ErrorResponse(error)) => {
-                    Err(tonic::Status::new(tonic::Code::from(error.error_code), error.error_message))
-                }
-                _ => Err(tonic::Status::internal("it answered another question than the one for its services")),
+                Some(MessageResponse::ErrorResponse(error)) => Err(tonic::Status::new(
+                    tonic::Code::from(error.error_code),
+                    error.error_message,
+                )),
+                _ => Err(tonic::Status::internal(
+                    "it answered another question than the one for its services",
+                )),
             }
         }
     };
@@ -133,8 +152,7 @@ impl Service<Request<tonic::body::Body>> for Channel {
 
     fn call(&mut self, request: Request<tonic::body::Body>) -> Self::Future {
         let upstream = self.0.clone();
-        let request =
-            request.map(|body| Body::new(body.map_err(|_| BodyError::Reset(Code::INTERNAL_ERROR))));
+        let request = request.map(|body| Body::new(body.map_err(|_| BodyError::Reset(Code::INTERNAL_ERROR))));
         Box::pin(async move { upstream.call(request).await })
     }
 }

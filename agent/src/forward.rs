@@ -34,7 +34,9 @@ impl Forwarder {
     pub fn new(
         upstreams: impl IntoIterator<Item = (Option<ServicePrefix>, Upstream)>,
     ) -> Result<Self, RoutesError> {
-        Ok(Self { routes: Arc::new(Routes::new(upstreams)?) })
+        Ok(Self {
+            routes: Arc::new(Routes::new(upstreams)?),
+        })
     }
 
     /// Makes one call at the upstream that has it.
@@ -65,10 +67,15 @@ impl Forwarder {
             let what = format!("{} {path}", request.method());
             return Err(Failure::new(
                 Reason::Denied,
-                format!("{what} is not forwarded to an upstream: it is between hub and agent; call a service of the upstream"),
+                format!(
+                    "{what} is not forwarded to an upstream: it is between hub and agent; call a service of the upstream"
+                ),
             ));
         }
-        let service = path.strip_prefix('/').and_then(|path| path.split_once('/')).map_or("", |(service, _)| service);
+        let service = path
+            .strip_prefix('/')
+            .and_then(|path| path.split_once('/'))
+            .map_or("", |(service, _)| service);
         self.routes.find(service).ok_or_else(|| {
             Failure::new(
                 Reason::NoRoute,
@@ -90,5 +97,65 @@ impl Service<Request<Body>> for Forwarder {
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let forwarder = self.clone();
         Box::pin(async move { Self::call(&forwarder, request).await })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+
+    use h2::server::Builder;
+
+    use super::*;
+    use crate::upstream::tests::support::{Server, answer, collect, get, soon};
+
+    #[tokio::test]
+    async fn a_call_goes_where_its_service_is() {
+        let orders = Server::start(Builder::new(), |exchange| answer(exchange, "orders")).await;
+        let others = Server::start(Builder::new(), |exchange| answer(exchange, "others")).await;
+        let mut forwarder = Forwarder::new([
+            (None, others.upstream()),
+            (Some("shop.Orders".parse().unwrap()), orders.upstream()),
+        ])
+        .unwrap();
+        for (path, expected) in [
+            ("/shop.Orders/List", "orders"),
+            ("/shop.Orders2/List", "others"),
+            ("/shop/List", "others"),
+            ("/", "others"),
+        ] {
+            let response = soon(Service::call(&mut forwarder, get(path))).await.unwrap();
+            assert_eq!(
+                soon(collect(response.into_body())).await.unwrap().0,
+                expected,
+                "{path}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn control_and_connect_reach_no_upstream() {
+        let server = Server::start(Builder::new(), |exchange| answer(exchange, "forwarded")).await;
+        let forwarder = Forwarder::new([(None, server.upstream())]).unwrap();
+        let control = get("/adit.tunnel.v1.Agent/Attach");
+        let mut connect = get("/a.B/C");
+        *connect.method_mut() = Method::CONNECT;
+        for request in [control, connect] {
+            let response = soon(forwarder.call(request)).await.unwrap();
+            assert_eq!(response.headers()["adit-error"], "denied");
+            assert_eq!(response.headers()["grpc-status"], "7");
+        }
+        assert_eq!(server.connections(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_service_that_no_upstream_has_is_named() {
+        let server = Server::start(Builder::new(), |exchange| answer(exchange, "forwarded")).await;
+        let forwarder = Forwarder::new([(Some("shop".parse().unwrap()), server.upstream())]).unwrap();
+        let response = soon(forwarder.call(get("/bank.Accounts/List"))).await.unwrap();
+        assert_eq!(response.headers()["adit-error"], "no-route");
+        assert_eq!(response.headers()["grpc-status"], "12");
+        let status = tonic::Status::from_header_map(response.headers()).unwrap();
+        assert!(status.message().contains("/bank.Accounts/List"), "{status}");
     }
 }

@@ -14,7 +14,9 @@ pub(crate) struct Routes {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RoutesError {
     /// Both have the same prefix.
-    #[error("the upstreams {first} and {second} both have the prefix {prefix:?}; give one of them another prefix, or leave it out")]
+    #[error(
+        "the upstreams {first} and {second} both have the prefix {prefix:?}; give one of them another prefix, or leave it out"
+    )]
     SamePrefix {
         /// The prefix.
         prefix: String,
@@ -24,7 +26,9 @@ pub enum RoutesError {
         second: String,
     },
     /// Neither has a prefix.
-    #[error("the upstreams {first} and {second} both have no prefix, so that either would have every call; put a gRPC service or package before one of them: --upstream PREFIX={second}")]
+    #[error(
+        "the upstreams {first} and {second} both have no prefix, so that either would have every call; put a gRPC service or package before one of them: --upstream PREFIX={second}"
+    )]
     TwoDefaults {
         /// One upstream.
         first: String,
@@ -41,7 +45,9 @@ impl Routes {
         for (prefix, upstream) in upstreams {
             routes.add(prefix, upstream)?;
         }
-        routes.by_prefix.sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.as_str().len()));
+        routes
+            .by_prefix
+            .sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.as_str().len()));
         Ok(routes)
     }
 
@@ -53,7 +59,10 @@ impl Routes {
 
     /// Every upstream.
     pub(crate) fn upstreams(&self) -> impl Iterator<Item = &Upstream> {
-        self.by_prefix.iter().map(|(_, upstream)| upstream).chain(&self.default)
+        self.by_prefix
+            .iter()
+            .map(|(_, upstream)| upstream)
+            .chain(&self.default)
     }
 
     fn add(&mut self, prefix: Option<ServicePrefix>, upstream: Upstream) -> Result<(), RoutesError> {
@@ -67,7 +76,11 @@ impl Routes {
         };
         if let Some((_, first)) = self.by_prefix.iter().find(|(known, _)| *known == prefix) {
             let (first, second) = (first.to_string(), upstream.to_string());
-            return Err(RoutesError::SamePrefix { prefix: prefix.to_string(), first, second });
+            return Err(RoutesError::SamePrefix {
+                prefix: prefix.to_string(),
+                first,
+                second,
+            });
         }
         self.by_prefix.push((prefix, upstream));
         Ok(())
@@ -114,7 +127,10 @@ mod tests {
     #[test]
     fn two_upstreams_cannot_have_the_same_calls() {
         let message = routes(&["a=unix:/1", "a.=unix:/2"]).unwrap_err().to_string();
-        assert!(message.contains("unix:/1 and unix:/2") && message.contains("\"a\""), "{message}");
+        assert!(
+            message.contains("unix:/1 and unix:/2") && message.contains("\"a\""),
+            "{message}"
+        );
         let message = routes(&["unix:/1", "unix:/2"]).unwrap_err().to_string();
         assert!(message.contains("--upstream PREFIX=unix:/2"), "{message}");
     }

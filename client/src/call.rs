@@ -117,11 +117,15 @@ impl Call {
     ) -> Result<Outcome, CallError> {
         let mut schema = Schema::reflected(connection, self.metadata.clone());
         let resolve_by = self.deadline.unwrap_or_else(|| Instant::now() + RESOLVE_TIMEOUT);
-        let method = by(resolve_by, schema.method(&self.method)).await.unwrap_or_else(|| Err(expired().into()))?;
+        let method = by(resolve_by, schema.method(&self.method))
+            .await
+            .unwrap_or_else(|| Err(expired().into()))?;
 
         let requests = match self.deadline {
             None => self.requests(&method).await?,
-            Some(deadline) => by(deadline, self.requests(&method)).await.unwrap_or_else(|| Err(expired().into()))?,
+            Some(deadline) => by(deadline, self.requests(&method))
+                .await
+                .unwrap_or_else(|| Err(expired().into()))?,
         };
         self.exchange(connection, &method, requests, out).await
     }
@@ -160,30 +164,58 @@ impl Call {
 
         let mut grpc = Grpc::with_origin(connection.channel(), connection.origin().clone())
             .max_decoding_message_size(MAX_MESSAGE_SIZE);
-        let opening = open(&mut grpc, request, &self.method, DynamicCodec::new(method.output()));
+        let opening = open(
+            &mut grpc,
+            request,
+            &self.method,
+            DynamicCodec::new(method.output()),
+        );
         let response = self.drive(feeding.as_mut(), opening).await?.map_err(failed)?;
 
         let headers = response.metadata().clone();
         let mut stream = response.into_inner();
-        let mut printer = Printer { codec: &*self.output_codec, out, answers: 0 };
+        let mut printer = Printer {
+            codec: &*self.output_codec,
+            out,
+            answers: 0,
+        };
         let mut held = None;
-        while let Some(answer) = self.drive(feeding.as_mut(), stream.message()).await?.map_err(failed)? {
+        while let Some(answer) = self
+            .drive(feeding.as_mut(), stream.message())
+            .await?
+            .map_err(failed)?
+        {
             if method.is_server_streaming() {
                 printer.print(&answer).await?;
             } else if held.replace(answer).is_some() {
-                return Err(failed(Status::internal("the method gives one answer, and the server sent more")));
+                return Err(failed(Status::internal(
+                    "the method gives one answer, and the server sent more",
+                )));
             }
         }
         let trailers = stream.trailers().await.map_err(failed)?.unwrap_or_default();
         if !method.is_server_streaming() {
-            let answer = held.ok_or_else(|| failed(Status::internal("the call succeeded without the answer that the method gives")))?;
+            let answer = held.ok_or_else(|| {
+                failed(Status::internal(
+                    "the call succeeded without the answer that the method gives",
+                ))
+            })?;
             printer.print(&answer).await?;
         }
-        Ok(Outcome { headers, trailers, answers: printer.answers })
+        Ok(Outcome {
+            headers,
+            trailers,
+            answers: printer.answers,
+        })
     }
 
     /// The request of the call, and the end through which its messages go.
-    fn request(&self) -> (RequestSender, Request<impl stream::Stream<Item = DynamicMessage> + Send + 'static>) {
+    fn request(
+        &self,
+    ) -> (
+        RequestSender,
+        Request<impl stream::Stream<Item = DynamicMessage> + Send + 'static>,
+    ) {
         let (sender, receiver) = mpsc::channel(REQUESTS_WAITING);
         let messages = stream::unfold(receiver, |mut receiver| async move {
             receiver.recv().await.map(|message| (message, receiver))
@@ -193,7 +225,10 @@ impl Call {
         if let Some(deadline) = self.deadline {
             request.set_timeout(deadline.saturating_duration_since(Instant::now()));
         }
-        let sender = RequestSender { sender, cancel: Some(request.cancellation_handle()) };
+        let sender = RequestSender {
+            sender,
+            cancel: Some(request.cancellation_handle()),
+        };
         (sender, request)
     }
 
@@ -310,7 +345,9 @@ async fn passed(deadline: Option<Instant>) {
 }
 
 fn expired() -> Failure {
-    Failure::without_schema(Status::deadline_exceeded("the time given to the call has passed before its end"))
+    Failure::without_schema(Status::deadline_exceeded(
+        "the time given to the call has passed before its end",
+    ))
 }
 
 #[cfg(test)]

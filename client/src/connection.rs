@@ -35,7 +35,9 @@ const PRODUCT: HeaderValue = HeaderValue::from_static(concat!("adit/", env!("CAR
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     /// Nothing was ready in time.
-    #[error("no connection to {target} within {within:?}; is the address right, and does a firewall let it through? --connect-timeout gives it longer")]
+    #[error(
+        "no connection to {target} within {within:?}; is the address right, and does a firewall let it through? --connect-timeout gives it longer"
+    )]
     Timeout {
         /// The server.
         target: Target,
@@ -60,7 +62,9 @@ pub enum ConnectError {
         host: String,
     },
     /// The TLS handshake failed.
-    #[error("no TLS with {target}: {source}; --certs DIR names the folder with the CA of the server's certificate, --name NAME the certificate to present")]
+    #[error(
+        "no TLS with {target}: {source}; --certs DIR names the folder with the CA of the server's certificate, --name NAME the certificate to present"
+    )]
     Tls {
         /// The server.
         target: Target,
@@ -97,7 +101,10 @@ impl Connection {
     pub async fn open(target: &Target, trust: &Trust, within: Duration) -> Result<Self, ConnectError> {
         match tokio::time::timeout(within, Self::connect(target, trust)).await {
             Ok(connected) => connected,
-            Err(_elapsed) => Err(ConnectError::Timeout { target: target.clone(), within }),
+            Err(_elapsed) => Err(ConnectError::Timeout {
+                target: target.clone(),
+                within,
+            }),
         }
     }
 
@@ -106,14 +113,20 @@ impl Connection {
             return Self::handshake(target, TokioIo::new(connect_tcp(target).await?)).await;
         }
         let tls = trust.client_config()?;
-        let name = ServerName::try_from(target.host().to_owned())
-            .map_err(|_| ConnectError::ServerName { host: target.host().to_owned() })?;
+        let name = ServerName::try_from(target.host().to_owned()).map_err(|_| ConnectError::ServerName {
+            host: target.host().to_owned(),
+        })?;
         let stream = tokio_rustls::TlsConnector::from(tls)
             .connect(name, connect_tcp(target).await?)
             .await
-            .map_err(|source| ConnectError::Tls { target: target.clone(), source })?;
+            .map_err(|source| ConnectError::Tls {
+                target: target.clone(),
+                source,
+            })?;
         if stream.get_ref().1.alpn_protocol() != Some(b"h2") {
-            return Err(ConnectError::NotHttp2 { target: target.clone() });
+            return Err(ConnectError::NotHttp2 {
+                target: target.clone(),
+            });
         }
         Self::handshake(target, TokioIo::new(stream)).await
     }
@@ -129,14 +142,21 @@ impl Connection {
             .max_header_list_size(MAX_HEADER_SECTION)
             .handshake(io)
             .await
-            .map_err(|error| ConnectError::Http2 { target: target.clone(), reason: chain(&error) })?;
+            .map_err(|error| ConnectError::Http2 {
+                target: target.clone(),
+                reason: chain(&error),
+            })?;
         let driver = tokio::spawn(async move {
             if let Err(error) = connection.await {
                 // The calls on it learn of it by themselves.
                 tracing::debug!(error = %chain(&error), "the connection ended");
             }
         });
-        Ok(Self { origin: target.origin().clone(), requests, driver })
+        Ok(Self {
+            origin: target.origin().clone(),
+            requests,
+            driver,
+        })
     }
 
     /// Scheme and authority of requests on this connection.
@@ -162,7 +182,10 @@ async fn connect_tcp(target: &Target) -> Result<TcpStream, ConnectError> {
     connector.set_nodelay(true);
     match connector.call(target.origin().clone()).await {
         Ok(stream) => Ok(stream.into_inner()),
-        Err(error) => Err(ConnectError::Tcp { target: target.clone(), reason: chain(&error) }),
+        Err(error) => Err(ConnectError::Tcp {
+            target: target.clone(),
+            reason: chain(&error),
+        }),
     }
 }
 
@@ -201,11 +224,20 @@ fn status_of(error: &hyper::Error) -> Status {
             && error.is_reset()
             && let Some(reason) = error.reason()
         {
-            return Status::new(code_of(reason), format!("the call was reset by the server's side: {reason}"));
+            return Status::new(
+                code_of(reason),
+                format!("the call was reset by the server's side: {reason}"),
+            );
         }
         cause = current.source();
     }
-    Status::unavailable(format!("the connection was lost: {}", chain(error)))
+    let mut problem = chain(error);
+    // In TLS 1.3 a client learns after the handshake that its certificate was missed, and h2 keeps no
+    // more of an error than its text.
+    if problem.contains("CertificateRequired") {
+        problem.push_str("; the server demands a client certificate: --certs DIR --name NAME present one");
+    }
+    Status::unavailable(format!("the connection was lost: {problem}"))
 }
 
 fn code_of(reason: h2::Reason) -> Code {
@@ -231,3 +263,6 @@ fn chain(error: &(dyn Error + 'static)) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests;

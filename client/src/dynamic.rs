@@ -3,11 +3,11 @@
 
 use prost::Message as _;
 use prost_reflect::{DynamicMessage, MessageDescriptor};
-use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::Status;
+use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 
 /// Encodes any message; decodes messages of one type.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct DynamicCodec {
     decoded: MessageDescriptor,
 }
@@ -30,7 +30,9 @@ impl Codec for DynamicCodec {
     }
 
     fn decoder(&mut self) -> DynamicDecoder {
-        DynamicDecoder { message: self.decoded.clone() }
+        DynamicDecoder {
+            message: self.decoded.clone(),
+        }
     }
 }
 
@@ -50,7 +52,7 @@ impl Encoder for DynamicEncoder {
 }
 
 /// The decoding half of [`DynamicCodec`].
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct DynamicDecoder {
     message: MessageDescriptor,
 }
@@ -60,11 +62,13 @@ impl Decoder for DynamicDecoder {
     type Error = Status;
 
     fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<DynamicMessage>, Status> {
-        DynamicMessage::decode(self.message.clone(), buffer).map(Some).map_err(|error| {
-            Status::internal(format!(
-                "the message received is not a {}: {error}; the schema does not match the service",
-                self.message.full_name()
-            ))
-        })
+        DynamicMessage::decode(self.message.clone(), buffer)
+            .map(Some)
+            .map_err(|error| {
+                Status::internal(format!(
+                    "the message received is not a {}: {error}; the schema does not match the service",
+                    self.message.full_name()
+                ))
+            })
     }
 }

@@ -88,23 +88,45 @@ impl Messages {
         codec: &dyn PayloadCodec,
         message: MessageDescriptor,
     ) -> Result<Self, InputError> {
-        let pieces = Pieces::open(&input).map_err(|source| InputError::Read { input: input.clone(), source })?;
-        Ok(Self { input, pieces, decoder: codec.decoder(message), ended: false })
+        let pieces = Pieces::open(&input).map_err(|source| InputError::Read {
+            input: input.clone(),
+            source,
+        })?;
+        Ok(Self {
+            input,
+            pieces,
+            decoder: codec.decoder(message),
+            ended: false,
+        })
     }
 
     /// The next message as soon as its last byte is there; `None` at the end of the input.
     pub(crate) async fn next(&mut self) -> Result<Option<DynamicMessage>, InputError> {
         loop {
-            let decoded = if self.ended { self.decoder.finish() } else { self.decoder.next() };
+            let decoded = if self.ended {
+                self.decoder.finish()
+            } else {
+                self.decoder.next()
+            };
             match decoded {
                 Ok(None) if !self.ended => {}
                 Ok(message) => return Ok(message),
-                Err(source) => return Err(InputError::Decode { input: self.input.clone(), source }),
+                Err(source) => {
+                    return Err(InputError::Decode {
+                        input: self.input.clone(),
+                        source,
+                    });
+                }
             }
             match self.pieces.next().await {
                 Ok(Some(piece)) => self.decoder.feed(&piece),
                 Ok(None) => self.ended = true,
-                Err(source) => return Err(InputError::Read { input: self.input.clone(), source }),
+                Err(source) => {
+                    return Err(InputError::Read {
+                        input: self.input.clone(),
+                        source,
+                    });
+                }
             }
         }
     }
@@ -136,21 +158,23 @@ impl Pieces {
     /// one ends with its receiver or, while it is inside a read, with the process.
     fn read(mut source: impl Read + Send + 'static) -> io::Result<Self> {
         let (sender, receiver) = mpsc::channel(PIECES_WAITING);
-        std::thread::Builder::new().name("input".to_owned()).spawn(move || {
-            let mut buffer = vec![0; PIECE];
-            loop {
-                let piece = match source.read(&mut buffer) {
-                    Ok(0) => return,
-                    Ok(read) => Ok(Bytes::copy_from_slice(buffer.get(..read).unwrap_or_default())),
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                    Err(error) => Err(error),
-                };
-                let failed = piece.is_err();
-                if sender.blocking_send(piece).is_err() || failed {
-                    return;
+        std::thread::Builder::new()
+            .name("input".to_owned())
+            .spawn(move || {
+                let mut buffer = vec![0; PIECE];
+                loop {
+                    let piece = match source.read(&mut buffer) {
+                        Ok(0) => return,
+                        Ok(read) => Ok(Bytes::copy_from_slice(buffer.get(..read).unwrap_or_default())),
+                        Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                        Err(error) => Err(error),
+                    };
+                    let failed = piece.is_err();
+                    if sender.blocking_send(piece).is_err() || failed {
+                        return;
+                    }
                 }
-            }
-        })?;
+            })?;
         Ok(Self::Read(receiver))
     }
 

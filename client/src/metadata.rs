@@ -1,15 +1,73 @@
 //! What is sent beside the messages: metadata from `key: value` lines, and the keys that tell a hub
 //! which agent to route to.
 
+use adit_certs::AgentId;
 use base64::Engine as _;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-use tonic::metadata::{AsciiMetadataKey, AsciiMetadataValue, BinaryMetadataKey, BinaryMetadataValue, MetadataMap};
+use tonic::metadata::{
+    AsciiMetadataKey, AsciiMetadataValue, BinaryMetadataKey, BinaryMetadataValue, MetadataMap,
+};
 
 /// Metadata that names the one agent a call is for.
-pub const AGENT: &str = "adit-agent";
-/// Metadata that names the labels (`region=eu,tier=edge`) of the agents a call may go to.
-pub const SELECT: &str = "adit-select";
+const AGENT: &str = "adit-agent";
+/// Metadata that names the labels of the agents a call may go to.
+const SELECT: &str = "adit-select";
+
+/// All metadata of a call: the entries given, in their order, and the route, if one is named.
+pub fn metadata(headers: &[Header], route: Option<&Route>) -> MetadataMap {
+    let mut metadata = MetadataMap::new();
+    for header in headers {
+        header.append_to(&mut metadata);
+    }
+    if let Some(route) = route {
+        let (key, value) = route.entry();
+        metadata.insert(key, value);
+    }
+    metadata
+}
+
+/// What tells a hub which agent a call is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// The agent of this id.
+    Agent(AgentId),
+    /// Any agent that has these labels.
+    Select(Selector),
+}
+
+impl Route {
+    fn entry(&self) -> (&'static str, AsciiMetadataValue) {
+        match self {
+            #[expect(clippy::expect_used, reason = "an id is a DNS label, which is ASCII")]
+            Self::Agent(id) => (AGENT, AsciiMetadataValue::try_from(id.as_str()).expect("ASCII")),
+            Self::Select(Selector(labels)) => (SELECT, labels.clone()),
+        }
+    }
+}
+
+/// Labels, all of which an agent must have: `region=eu,tier=edge`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Selector(AsciiMetadataValue);
+
+/// A text is not a list of labels.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error(
+    "{0:?} is no list of labels; write KEY=VALUE, several with commas between them, as in region=eu,tier=edge"
+)]
+pub struct SelectorError(String);
+
+impl std::str::FromStr for Selector {
+    type Err = SelectorError;
+
+    fn from_str(text: &str) -> Result<Self, SelectorError> {
+        let is_label = |label: &str| label.split_once('=').is_some_and(|(key, _value)| !key.is_empty());
+        match AsciiMetadataValue::try_from(text) {
+            Ok(labels) if text.split(',').all(is_label) => Ok(Self(labels)),
+            _ => Err(SelectorError(text.to_owned())),
+        }
+    }
+}
 
 /// gRPC allows base64 with and without padding in `-bin` values (PROTOCOL-HTTP2, Custom-Metadata).
 const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -39,7 +97,9 @@ pub enum HeaderError {
     #[error("{0:?} is set by gRPC itself and cannot be given as metadata (a deadline is --timeout)")]
     Reserved(String),
     /// The value has control characters, or is not ASCII.
-    #[error("the value of {0:?} is not printable ASCII; other bytes go as base64 under a key that ends in -bin")]
+    #[error(
+        "the value of {0:?} is not printable ASCII; other bytes go as base64 under a key that ends in -bin"
+    )]
     Value(String),
     /// The value of a `-bin` key is not base64.
     #[error("the value of {key:?} is not base64, which a key that ends in -bin requires: {source}")]
@@ -61,8 +121,11 @@ impl std::str::FromStr for Header {
             return Err(HeaderError::Reserved(key));
         }
         if key.ends_with("-bin") {
-            let name = BinaryMetadataKey::from_bytes(key.as_bytes()).map_err(|_| HeaderError::Key(key.clone()))?;
-            let bytes = BASE64.decode(value).map_err(|source| HeaderError::Base64 { key, source })?;
+            let name =
+                BinaryMetadataKey::from_bytes(key.as_bytes()).map_err(|_| HeaderError::Key(key.clone()))?;
+            let bytes = BASE64
+                .decode(value)
+                .map_err(|source| HeaderError::Base64 { key, source })?;
             return Ok(Self::Binary(name, BinaryMetadataValue::from_bytes(&bytes)));
         }
         let name = AsciiMetadataKey::from_bytes(key.as_bytes()).map_err(|_| HeaderError::Key(key.clone()))?;
@@ -73,7 +136,7 @@ impl std::str::FromStr for Header {
 
 impl Header {
     /// Appends this entry; one with the same key stays, and keeps its place.
-    pub fn append_to(&self, metadata: &mut MetadataMap) {
+    fn append_to(&self, metadata: &mut MetadataMap) {
         match self {
             Self::Ascii(key, value) => {
                 metadata.append(key.clone(), value.clone());
@@ -88,19 +151,48 @@ impl Header {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
-    use super::{Header, HeaderError};
-    use tonic::metadata::MetadataMap;
+    use super::{Header, HeaderError, Route, Selector, metadata};
 
     #[test]
     fn entries_keep_their_order_and_their_bytes() {
-        let mut metadata = MetadataMap::new();
-        for text in ["X-Team: blue : sky", "x-team:red", "trace-bin: AAH/", "trace-bin: AAE"] {
-            text.parse::<Header>().unwrap().append_to(&mut metadata);
-        }
-        let team: Vec<_> = metadata.get_all("x-team").iter().map(|v| v.to_str().unwrap()).collect();
+        let headers = [
+            "X-Team: blue : sky",
+            "x-team:red",
+            "trace-bin: AAH/",
+            "trace-bin: AAE",
+        ];
+        let headers: Vec<Header> = headers.iter().map(|text| text.parse().unwrap()).collect();
+        let metadata = metadata(&headers, None);
+        let team: Vec<_> = metadata
+            .get_all("x-team")
+            .iter()
+            .map(|v| v.to_str().unwrap())
+            .collect();
         assert_eq!(team, ["blue : sky", "red"]);
-        let trace: Vec<_> = metadata.get_all_bin("trace-bin").iter().map(|v| v.to_bytes().unwrap()).collect();
+        let trace: Vec<_> = metadata
+            .get_all_bin("trace-bin")
+            .iter()
+            .map(|v| v.to_bytes().unwrap())
+            .collect();
         assert_eq!(trace, [&[0, 1, 255][..], &[0, 1][..]]);
+    }
+
+    #[test]
+    fn a_route_is_one_entry() {
+        let labels: Selector = "region=eu,tier=".parse().unwrap();
+        let map = metadata(
+            &["adit-select: x=y".parse().unwrap()],
+            Some(&Route::Select(labels)),
+        );
+        assert_eq!(
+            map.get_all("adit-select").iter().collect::<Vec<_>>(),
+            ["region=eu,tier="]
+        );
+        let map = metadata(&[], Some(&Route::Agent("site-7".parse().unwrap())));
+        assert_eq!(map.get("adit-agent").unwrap(), "site-7");
+        for text in ["", "region", "=eu", "a=b,", "a=b\n"] {
+            assert!(text.parse::<Selector>().is_err(), "{text:?}");
+        }
     }
 
     #[test]
@@ -108,9 +200,18 @@ mod tests {
         assert_eq!("no colon".parse::<Header>(), Err(HeaderError::NoColon));
         assert!(matches!("b@d: x".parse::<Header>(), Err(HeaderError::Key(_))));
         assert!(matches!(": x".parse::<Header>(), Err(HeaderError::Key(_))));
-        assert!(matches!("Grpc-Timeout: 1S".parse::<Header>(), Err(HeaderError::Reserved(_))));
-        assert!(matches!("x: b\u{7}ll".parse::<Header>(), Err(HeaderError::Value(_))));
-        assert!(matches!("x-bin: ?".parse::<Header>(), Err(HeaderError::Base64 { .. })));
+        assert!(matches!(
+            "Grpc-Timeout: 1S".parse::<Header>(),
+            Err(HeaderError::Reserved(_))
+        ));
+        assert!(matches!(
+            "x: b\u{7}ll".parse::<Header>(),
+            Err(HeaderError::Value(_))
+        ));
+        assert!(matches!(
+            "x-bin: ?".parse::<Header>(),
+            Err(HeaderError::Base64 { .. })
+        ));
     }
 
     #[test]

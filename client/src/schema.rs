@@ -10,10 +10,10 @@ use tonic::metadata::MetadataMap;
 use crate::connection::Connection;
 use crate::status::{Failure, printable};
 use crate::target::MethodName;
-pub use files::SchemaError;
-use reflection::Reflection;
 #[cfg(test)]
 pub(crate) use files::Files;
+pub use files::SchemaError;
+use reflection::Reflection;
 
 /// How many names of what there is an error lists.
 const NAMES_LISTED: usize = 50;
@@ -87,11 +87,14 @@ impl Schema {
         let service = match &mut self.0 {
             Source::Reflection(reflection) => reflection.service(name).await?,
         };
-        service.methods().find(|method| method.name() == name.method).ok_or_else(|| ResolveError::UnknownMethod {
-            service: name.service.clone(),
-            method: name.method.clone(),
-            available: service.methods().map(|method| method.name().to_owned()).collect(),
-        })
+        service
+            .methods()
+            .find(|method| method.name() == name.method)
+            .ok_or_else(|| ResolveError::UnknownMethod {
+                service: name.service.clone(),
+                method: name.method.clone(),
+                available: service.methods().map(|method| method.name().to_owned()).collect(),
+            })
     }
 }
 
@@ -99,7 +102,11 @@ fn list(what: &str, names: &[String]) -> String {
     if names.is_empty() {
         return format!("; there are no {what} at all");
     }
-    let listed: Vec<_> = names.iter().take(NAMES_LISTED).map(|name| printable(name)).collect();
+    let listed: Vec<_> = names
+        .iter()
+        .take(NAMES_LISTED)
+        .map(|name| printable(name))
+        .collect();
     let more = match names.len().saturating_sub(NAMES_LISTED) {
         0 => String::new(),
         more => format!(" and {more} more"),

@@ -24,7 +24,7 @@ static GOOGLE_RPC: LazyLock<DescriptorPool> = LazyLock::new(|| {
 
 /// A call that ended with another status than OK. Displayed, it is everything that is known of it, in
 /// one or more lines.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Failure {
     // Boxed: a status is large, and results that carry one are passed around.
     status: Box<Status>,
@@ -34,12 +34,18 @@ pub struct Failure {
 impl Failure {
     /// A failure whose details may hold messages of `schema`.
     pub fn new(status: Status, schema: &DescriptorPool) -> Self {
-        Self { status: Box::new(status), schema: schema.clone() }
+        Self {
+            status: Box::new(status),
+            schema: schema.clone(),
+        }
     }
 
     /// A failure from before the schema was known.
     pub fn without_schema(status: Status) -> Self {
-        Self { status: Box::new(status), schema: DescriptorPool::new() }
+        Self {
+            status: Box::new(status),
+            schema: DescriptorPool::new(),
+        }
     }
 
     /// The status as it came.
@@ -55,6 +61,15 @@ impl Failure {
 
 impl std::error::Error for Failure {}
 
+impl fmt::Debug for Failure {
+    // Without the schema: `Debug` of a message type that holds itself never ends.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Failure")
+            .field("status", &self.status)
+            .finish_non_exhaustive()
+    }
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let code = self.status.code();
@@ -63,7 +78,11 @@ impl fmt::Display for Failure {
             write!(f, ": {}", printable(self.status.message()))?;
         }
         if let Some(reason) = self.tunnel_reason() {
-            let delivered = self.status.metadata().get(DELIVERED).and_then(|value| value.to_str().ok());
+            let delivered = self
+                .status
+                .metadata()
+                .get(DELIVERED)
+                .and_then(|value| value.to_str().ok());
             write!(f, "\n  {}", attribution(reason, delivered))?;
         }
         for detail in self.details() {
@@ -80,22 +99,31 @@ impl Failure {
             return Vec::new();
         }
         match tonic_types::Status::decode(self.status.details()) {
-            Ok(status) => status.details.iter().map(|detail| self.detail(&detail.type_url, &detail.value)).collect(),
+            Ok(status) => status
+                .details
+                .iter()
+                .map(|detail| self.detail(&detail.type_url, &detail.value))
+                .collect(),
             Err(error) => vec![format!("its details cannot be decoded: {error}")],
         }
     }
 
     fn detail(&self, type_url: &str, value: &[u8]) -> String {
         let name = type_url.rsplit('/').next().unwrap_or(type_url);
-        let descriptor =
-            self.schema.get_message_by_name(name).or_else(|| GOOGLE_RPC.get_message_by_name(name));
+        let descriptor = self
+            .schema
+            .get_message_by_name(name)
+            .or_else(|| GOOGLE_RPC.get_message_by_name(name));
         let shown = descriptor.and_then(|descriptor| {
             let message = DynamicMessage::decode(descriptor, value).ok()?;
             serde_json::to_string(&message).ok()
         });
         match shown {
             Some(json) => printable(&format!("{name} {json}")),
-            None => printable(&format!("{name}, {} bytes that the schema does not describe", value.len())),
+            None => printable(&format!(
+                "{name}, {} bytes that the schema does not describe",
+                value.len()
+            )),
         }
     }
 }
@@ -103,7 +131,10 @@ impl Failure {
 /// Who speaks, whether the service can have seen the call, and what to do next.
 fn attribution(reason: &str, delivered: Option<&str>) -> String {
     let (speaker, advice) = match reason {
-        "no-route" => ("hub", "no connected agent is known to serve it; --agent ID names one"),
+        "no-route" => (
+            "hub",
+            "no connected agent is known to serve it; --agent ID names one",
+        ),
         "ambiguous-route" => ("hub", "several agents could take the call; --agent ID names one"),
         "agent-offline" => ("hub", "is that agent running, and is its id right?"),
         "agent-busy" => ("hub", "the agent has as many calls as it takes; try again later"),
@@ -114,8 +145,14 @@ fn attribution(reason: &str, delivered: Option<&str>) -> String {
         "deadline" => ("hub", "the call took longer than its --timeout"),
         "slow-reader" => ("hub", "answers were read more slowly than they came"),
         "upstream-refused" => ("agent", "the service behind the agent accepts no connection"),
-        "upstream-lost" => ("agent", "the service's connection ended in the middle of the call"),
-        "upstream-protocol" => ("agent", "what is behind the agent does not answer as a gRPC server does"),
+        "upstream-lost" => (
+            "agent",
+            "the service's connection ended in the middle of the call",
+        ),
+        "upstream-protocol" => (
+            "agent",
+            "what is behind the agent does not answer as a gRPC server does",
+        ),
         _ => ("tunnel", ""),
     };
     let colon = if advice.is_empty() { "" } else { ": " };
@@ -124,7 +161,10 @@ fn attribution(reason: &str, delivered: Option<&str>) -> String {
         Some("maybe") => "; the service may have seen the call, so retry only what may happen twice",
         _ => "",
     };
-    format!("the {speaker} reports {}{colon}{advice}{delivered}", printable(reason))
+    format!(
+        "the {speaker} reports {}{colon}{advice}{delivered}",
+        printable(reason)
+    )
 }
 
 /// A text from the network with nothing in it that a terminal would obey.
@@ -177,15 +217,22 @@ mod tests {
 
     #[test]
     fn the_services_own_failure_is_its_status() {
-        assert_eq!(shown(Status::not_found("no such feature")), "NOT_FOUND (5): no such feature");
+        assert_eq!(
+            shown(Status::not_found("no such feature")),
+            "NOT_FOUND (5): no such feature"
+        );
         assert_eq!(shown(Status::new(Code::DataLoss, "")), "DATA_LOSS (15)");
     }
 
     #[test]
     fn the_tunnels_failure_says_who_and_what_next() {
         let mut status = Status::unavailable("agent site-7 is not connected");
-        status.metadata_mut().insert("adit-error", "agent-offline".parse().unwrap());
-        status.metadata_mut().insert("adit-delivered", "no".parse().unwrap());
+        status
+            .metadata_mut()
+            .insert("adit-error", "agent-offline".parse().unwrap());
+        status
+            .metadata_mut()
+            .insert("adit-delivered", "no".parse().unwrap());
         assert_eq!(
             shown(status),
             "UNAVAILABLE (14): agent site-7 is not connected\n  \
@@ -193,12 +240,22 @@ mod tests {
         );
 
         let mut status = Status::unavailable("");
-        status.metadata_mut().insert("adit-error", "sun-spots".parse().unwrap());
-        status.metadata_mut().insert("adit-delivered", "maybe".parse().unwrap());
+        status
+            .metadata_mut()
+            .insert("adit-error", "sun-spots".parse().unwrap());
+        status
+            .metadata_mut()
+            .insert("adit-delivered", "maybe".parse().unwrap());
         assert_eq!(
             shown(status),
             "UNAVAILABLE (14)\n  the tunnel reports sun-spots; the service may have seen the call, so retry only what may happen twice"
         );
+    }
+
+    #[test]
+    fn a_schema_whose_types_hold_themselves_does_no_harm() {
+        let failure = Failure::new(Status::internal("x"), &crate::testing::POOL);
+        assert!(format!("{failure:?}").starts_with("Failure { status: "));
     }
 
     #[test]
@@ -218,11 +275,17 @@ mod tests {
     #[test]
     fn details_that_cannot_be_decoded_are_named() {
         let unknown = tonic_types::Status {
-            details: vec![prost_types::Any { type_url: "type.googleapis.com/acme.Oops".into(), value: vec![1, 2, 3] }],
+            details: vec![prost_types::Any {
+                type_url: "type.googleapis.com/acme.Oops".into(),
+                value: vec![1, 2, 3],
+            }],
             ..tonic_types::Status::default()
         };
         let status = Status::with_details(Code::Aborted, "", prost::Message::encode_to_vec(&unknown).into());
-        assert_eq!(shown(status), "ABORTED (10)\n  acme.Oops, 3 bytes that the schema does not describe");
+        assert_eq!(
+            shown(status),
+            "ABORTED (10)\n  acme.Oops, 3 bytes that the schema does not describe"
+        );
         let status = Status::with_details(Code::Aborted, "", vec![0xFF].into());
         assert!(shown(status).contains("cannot be decoded"));
     }

@@ -57,7 +57,9 @@ pub enum TargetError {
         text: String,
     },
     /// A URL of something that gRPC is not spoken to.
-    #[error("{text:?} does not start with http:// or https://; write http://HOST:PORT for a server without TLS, https://HOST:PORT for one with it")]
+    #[error(
+        "{text:?} does not start with http:// or https://; write http://HOST:PORT for a server without TLS, https://HOST:PORT for one with it"
+    )]
     Scheme {
         /// The text given.
         text: String,
@@ -76,13 +78,21 @@ impl FromStr for Target {
     type Err = TargetError;
 
     fn from_str(text: &str) -> Result<Self, TargetError> {
-        let scheme_error = || TargetError::Scheme { text: text.to_owned() };
+        let scheme_error = || TargetError::Scheme {
+            text: text.to_owned(),
+        };
         // `HOST:PORT` alone would be read as an authority or as a scheme with a path.
         if !text.contains("://") {
             return Err(scheme_error());
         }
-        let uri: Uri = text.parse().map_err(|source| TargetError::Malformed { text: text.to_owned(), source })?;
-        let extra = |extra| TargetError::Extra { text: text.to_owned(), extra };
+        let uri: Uri = text.parse().map_err(|source| TargetError::Malformed {
+            text: text.to_owned(),
+            source,
+        })?;
+        let extra = |extra| TargetError::Extra {
+            text: text.to_owned(),
+            extra,
+        };
         let tls = match uri.scheme() {
             Some(scheme) if *scheme == Scheme::HTTP => false,
             Some(scheme) if *scheme == Scheme::HTTPS => true,
@@ -94,13 +104,23 @@ impl FromStr for Target {
         }
         let has_port = authority.as_str().len() > authority.host().len();
         if has_port && authority.port_u16().is_none_or(|port| port == 0) {
-            return Err(TargetError::Port { text: text.to_owned() });
+            return Err(TargetError::Port {
+                text: text.to_owned(),
+            });
         }
         if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
             return Err(extra("everything after the port"));
         }
-        let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
-        Ok(Self { origin: uri, host, tls })
+        let host = authority
+            .host()
+            .trim_start_matches('[')
+            .trim_end_matches(']')
+            .to_owned();
+        Ok(Self {
+            origin: uri,
+            host,
+            tls,
+        })
     }
 }
 
@@ -137,8 +157,11 @@ impl FromStr for MethodName {
 
     fn from_str(text: &str) -> Result<Self, MethodNameError> {
         let error = || MethodNameError(text.to_owned());
-        let (service, method) =
-            text.strip_prefix('/').unwrap_or(text).split_once('/').ok_or_else(error)?;
+        let (service, method) = text
+            .strip_prefix('/')
+            .unwrap_or(text)
+            .split_once('/')
+            .ok_or_else(error)?;
         let is_identifier = |part: &str| {
             part.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
                 && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
@@ -147,7 +170,11 @@ impl FromStr for MethodName {
             return Err(error());
         }
         let path = format!("/{service}/{method}").parse().map_err(|_| error())?;
-        Ok(Self { service: service.to_owned(), method: method.to_owned(), path })
+        Ok(Self {
+            service: service.to_owned(),
+            method: method.to_owned(),
+            path,
+        })
     }
 }
 
@@ -169,10 +196,16 @@ mod tests {
     #[test]
     fn what_is_not_a_target_says_what_to_write() {
         for text in ["127.0.0.1:9090", "localhost", "", "grpc://h:1", "unix:/run/x"] {
-            assert!(matches!(text.parse::<Target>(), Err(TargetError::Scheme { .. })), "{text}");
+            assert!(
+                matches!(text.parse::<Target>(), Err(TargetError::Scheme { .. })),
+                "{text}"
+            );
         }
         for text in ["http://h:1/p.S/M", "http://h?x=1", "http://user:secret@h"] {
-            assert!(matches!(text.parse::<Target>(), Err(TargetError::Extra { .. })), "{text}");
+            assert!(
+                matches!(text.parse::<Target>(), Err(TargetError::Extra { .. })),
+                "{text}"
+            );
         }
         assert!("http://".parse::<Target>().is_err());
         for text in ["http://h:", "http://h:0", "http://h:99999999", "http://[::1]:x"] {
@@ -183,10 +216,18 @@ mod tests {
     #[test]
     fn a_method_has_a_service_and_a_name() {
         let name: MethodName = "/routeguide.RouteGuide/GetFeature".parse().unwrap();
-        assert_eq!((name.service.as_str(), name.method.as_str()), ("routeguide.RouteGuide", "GetFeature"));
+        assert_eq!(
+            (name.service.as_str(), name.method.as_str()),
+            ("routeguide.RouteGuide", "GetFeature")
+        );
         assert_eq!(name.path(), "/routeguide.RouteGuide/GetFeature");
-        assert_eq!("routeguide.RouteGuide/GetFeature".parse::<MethodName>().unwrap(), name);
-        for text in ["", "/", "a.B", "a.B/", "/C", "a..B/C", "a.B/C/D", "a.B/C?d", "a.B/C d", "a.B/é"] {
+        assert_eq!(
+            "routeguide.RouteGuide/GetFeature".parse::<MethodName>().unwrap(),
+            name
+        );
+        for text in [
+            "", "/", "a.B", "a.B/", "/C", "a..B/C", "a.B/C/D", "a.B/C?d", "a.B/C d", "a.B/é",
+        ] {
             assert!(text.parse::<MethodName>().is_err(), "{text}");
         }
     }

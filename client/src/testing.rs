@@ -1,5 +1,10 @@
 //! For tests: a schema compiled on the spot, and a server of it.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests fail by panicking"
+)]
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -10,15 +15,17 @@ use std::task::{Context, Poll};
 
 use futures_util::{Stream, StreamExt as _, stream};
 use http_body_util::BodyExt as _;
+use hyper::server::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::service::TowerToHyperService;
 use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor, MethodDescriptor, Value};
 use prost_types::FileDescriptorSet;
 use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio_rustls::TlsAcceptor;
 use tonic::body::Body;
 use tonic::server::{Grpc, NamedService, StreamingService};
 use tonic::service::Routes;
-use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status, Streaming};
 use tonic_types::{ErrorDetails, StatusExt as _};
 use tower_service::Service;
@@ -27,7 +34,11 @@ use crate::dynamic::DynamicCodec;
 
 /// `kitchen.proto` and what it imports.
 pub(crate) static FILES: LazyLock<FileDescriptorSet> = LazyLock::new(|| {
-    protox::compile(["kitchen.proto"], [concat!(env!("CARGO_MANIFEST_DIR"), "/src/testing")]).unwrap()
+    protox::compile(
+        ["kitchen.proto"],
+        [concat!(env!("CARGO_MANIFEST_DIR"), "/src/testing")],
+    )
+    .unwrap()
 });
 
 pub(crate) static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| {
@@ -82,10 +93,19 @@ impl Drop for TestServer {
 
 impl TestServer {
     pub(crate) async fn start(offers: Offers) -> Self {
+        Self::serve(offers, None).await
+    }
+
+    pub(crate) async fn start_tls(tls: rustls::ServerConfig) -> Self {
+        Self::serve(Offers::V1, Some(TlsAcceptor::from(Arc::new(tls)))).await
+    }
+
+    async fn serve(offers: Offers, tls: Option<TlsAcceptor>) -> Self {
         let seen = Arc::new(Seen::default());
         let mut routes = Routes::builder();
         routes.add_service(Kitchen { seen: seen.clone() });
-        let reflection = || tonic_reflection::server::Builder::configure().register_file_descriptor_set(FILES.clone());
+        let reflection =
+            || tonic_reflection::server::Builder::configure().register_file_descriptor_set(FILES.clone());
         match offers {
             Offers::V1 => {
                 routes.add_service(reflection().build_v1().unwrap());
@@ -95,14 +115,31 @@ impl TestServer {
             }
             Offers::Nothing => {}
         }
-        Self::serve(routes.routes(), seen).await
-    }
+        let service = TowerToHyperService::new(routes.routes().prepare());
 
-    pub(crate) async fn serve(routes: Routes, seen: Arc<Seen>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let serving = Server::builder().add_routes(routes).serve_with_incoming(TcpIncoming::from(listener));
-        let task = tokio::spawn(async move { serving.await.unwrap() });
+        let task = tokio::spawn(async move {
+            let mut connections = JoinSet::new();
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let (tls, service) = (tls.clone(), service.clone());
+                connections.spawn(async move {
+                    // How a connection ends is for the client's side of the test to say.
+                    let http = http2::Builder::new(TokioExecutor::new());
+                    match tls {
+                        None => {
+                            let _ended = http.serve_connection(TokioIo::new(stream), service).await;
+                        }
+                        Some(tls) => {
+                            if let Ok(stream) = tls.accept(stream).await {
+                                let _ended = http.serve_connection(TokioIo::new(stream), service).await;
+                            }
+                        }
+                    }
+                });
+            }
+        });
         Self { address, seen, task }
     }
 
@@ -144,8 +181,15 @@ impl Service<http::Request<Body>> for Kitchen {
                 error
             }))
         });
-        let handler = Handler { method: method.clone(), seen: self.seen.clone() };
-        Box::pin(async move { Ok(Grpc::new(DynamicCodec::new(method.input())).streaming(handler, request).await) })
+        let handler = Handler {
+            method: method.clone(),
+            seen: self.seen.clone(),
+        };
+        Box::pin(async move {
+            Ok(Grpc::new(DynamicCodec::new(method.input()))
+                .streaming(handler, request)
+                .await)
+        })
     }
 }
 
@@ -178,16 +222,21 @@ impl StreamingService<DynamicMessage> for Handler {
                     Box::pin(stream::iter([Ok(dish(&names.join(","), names.len() as u64))]))
                 }
                 _ => {
-                    let order = orders.message().await?.ok_or_else(|| Status::internal("no order"))?;
+                    let order = orders
+                        .message()
+                        .await?
+                        .ok_or_else(|| Status::internal("no order"))?;
                     if field(&order) == "never" {
                         std::future::pending::<()>().await;
                     }
                     let first = cooked(&order)?;
                     let count = order.get_field_by_name("count").unwrap().as_u64().unwrap();
                     let served = if name == "Cook" { 1 } else { count };
-                    let then = (field(&order) == "burnt")
-                        .then(|| Err(Status::data_loss("burnt in the middle")));
-                    Box::pin(stream::iter((0..served).map(move |_| Ok(first.clone())).chain(then)))
+                    let then =
+                        (field(&order) == "burnt").then(|| Err(Status::data_loss("burnt in the middle")));
+                    Box::pin(stream::iter(
+                        (0..served).map(move |_| Ok(first.clone())).chain(then),
+                    ))
                 }
             };
             Ok(Response::new(dishes))
@@ -205,7 +254,12 @@ impl Drop for Unfinished {
 }
 
 fn field(order: &DynamicMessage) -> String {
-    order.get_field_by_name("name").unwrap().as_str().unwrap().to_owned()
+    order
+        .get_field_by_name("name")
+        .unwrap()
+        .as_str()
+        .unwrap()
+        .to_owned()
 }
 
 /// What becomes of an order. Some names are orders to fail.
@@ -218,15 +272,23 @@ fn cooked(order: &DynamicMessage) -> Result<DynamicMessage, Status> {
         )),
         "offline" => {
             let mut status = Status::unavailable("agent site-7 is not connected");
-            status.metadata_mut().insert("adit-error", "agent-offline".parse().unwrap());
-            status.metadata_mut().insert("adit-delivered", "no".parse().unwrap());
+            status
+                .metadata_mut()
+                .insert("adit-error", "agent-offline".parse().unwrap());
+            status
+                .metadata_mut()
+                .insert("adit-delivered", "no".parse().unwrap());
             Err(status)
         }
         name => {
             let mut answer = dish(name, order.get_field_by_name("count").unwrap().as_u64().unwrap());
             if name == "garnished" {
-                let any = prost_types::Any { type_url: "type.googleapis.com/acme.Leaf".into(), value: vec![8, 1] };
-                let mut garnish = DynamicMessage::new(POOL.get_message_by_name("google.protobuf.Any").unwrap());
+                let any = prost_types::Any {
+                    type_url: "type.googleapis.com/acme.Leaf".into(),
+                    value: vec![8, 1],
+                };
+                let mut garnish =
+                    DynamicMessage::new(POOL.get_message_by_name("google.protobuf.Any").unwrap());
                 garnish.transcode_from(&any).unwrap();
                 answer.set_field_by_name("garnish", Value::Message(garnish));
             }

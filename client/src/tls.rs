@@ -34,7 +34,9 @@ pub enum TrustError {
     #[error(transparent)]
     Tls(#[from] TlsError),
     /// The operating system has no CAs, or none that can be read.
-    #[error("no CA that the system trusts can be read ({problems}); --certs names a folder with the server's own CA")]
+    #[error(
+        "no CA that the system trusts can be read ({problems}); --certs names a folder with the server's own CA"
+    )]
     NoSystemRoots {
         /// What was found wrong.
         problems: String,
@@ -48,7 +50,10 @@ impl Trust {
         let mut config = match self {
             Self::System => system()?,
             Self::Certs { dir, name: None } => TrustStore::load(&ca_file(dir))?.client_config()?,
-            Self::Certs { dir, name: Some(name) } => {
+            Self::Certs {
+                dir,
+                name: Some(name),
+            } => {
                 let credentials = Credentials::load(&CredentialFiles::client(dir, name), Role::Client)?;
                 credentials.check_client_name(name)?;
                 credentials.client_config()?
@@ -70,7 +75,11 @@ fn system() -> Result<ClientConfig, TrustError> {
     let (usable, _unusable) = roots.add_parsable_certificates(loaded.certs);
     if usable == 0 {
         let problems: Vec<_> = loaded.errors.iter().map(ToString::to_string).collect();
-        let problems = if problems.is_empty() { "there are none".to_owned() } else { problems.join("; ") };
+        let problems = if problems.is_empty() {
+            "there are none".to_owned()
+        } else {
+            problems.join("; ")
+        };
         return Err(TrustError::NoSystemRoots { problems });
     }
     let config = ClientConfig::builder_with_provider(adit_certs::provider())

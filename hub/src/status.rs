@@ -103,7 +103,8 @@ pub(crate) fn body_failed(agent: &AgentId, error: &BodyError) -> Ending {
         BodyError::Reset(code) => Ending::Reset(h2_reason(*code)),
         BodyError::Malformed(_) => Ending::Failed(Failure::new(Reason::UpstreamProtocol, message)),
         BodyError::SlowReader => {
-            let message = "the client did not read the response for long, and the memory that it held was needed";
+            let message =
+                "the client did not read the response for long, and the memory that it held was needed";
             Ending::Failed(Failure::new(Reason::SlowReader, message))
         }
         BodyError::LinkLost(_) => Ending::Failed(Failure::new(Reason::LinkLost, message)),

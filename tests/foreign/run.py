@@ -3,6 +3,7 @@
 
 Starts two RouteGuide servers, a hub and an agent before each server, and then
   - runs examples/route_guide/python/client.py at each agent's id,
+  - cancels a call, and looks for the cancellation in the log of the server behind that agent,
   - kills the hub (SIGKILL), starts it again on the same ports, and runs the client again,
   - kills one agent (SIGKILL): calls to it fail UNAVAILABLE and say why, calls to the other never notice,
   - starts that agent again, and runs the client once more.
@@ -47,6 +48,9 @@ POLL = 0.05
 # Lines of each log that are shown when a check fails.
 LOG_TAIL = 30
 
+# What the server logs when a call is cancelled.
+CANCELLED = "call cancelled path=\"/routeguide.RouteGuide/RouteChat\""
+
 # What an agent that has gone is reported as, and whether its upstream may have seen the call.
 GONE = {"link-lost": "maybe", "agent-offline": "no"}
 
@@ -66,6 +70,7 @@ def main():
                 world.start,
                 world.client_calls_every_site,
                 world.calls_reach_the_site_that_is_named,
+                world.cancellation_reaches_the_service,
                 world.hub_killed_and_started_again,
                 world.client_calls_every_site,
                 world.one_agent_killed,
@@ -94,6 +99,7 @@ class World:
         self.server = executable(bin_dir, "route-guide-server")
         self.stack = stack
         self.logs = []
+        self.servers = {}
         self.upstreams = {}
         self.agents = {}
         self.hub = None
@@ -117,7 +123,8 @@ class World:
         """Two services, a hub and two agents start, and calls go through."""
         for site in SITES:
             server = self.spawn(f"server-{site}", self.server, "--listen", "127.0.0.1:0")
-            self.upstreams[site] = server.first_line().removeprefix("listening on ")
+            self.servers[site] = server
+            self.upstreams[site] = server.wait_for("listening on ").partition("\n")[0]
         self.start_hub()
         for site in SITES:
             self.start_agent(site)
@@ -147,6 +154,23 @@ class World:
                 expected = [left.message] if other == site else []
                 if found != expected:
                     raise Failure(f"the service of {other} has {found} of what was left at {site}")
+
+    def cancellation_reaches_the_service(self):
+        """A call that the client cancels is cancelled at the service."""
+        for site in SITES:
+            with grpc.insecure_channel(self.hub_target()) as channel:
+                request = threading.Event()
+                # A request stream that goes on until we are done with the call.
+                never = iter(lambda: request.wait(CLIENT_TIMEOUT), True)
+                metadata = [("adit-agent", site)]
+                call = services.RouteGuideStub(channel).RouteChat(never, metadata=metadata, timeout=CLIENT_TIMEOUT)
+                # The service has answered the head of the call, so it is under way there.
+                call.initial_metadata()
+                if CANCELLED in self.servers[site].output():
+                    raise Failure(f"the server of {site} speaks of a cancelled call before there was one")
+                call.cancel()
+                self.servers[site].wait_for(CANCELLED)
+                request.set()
 
     def hub_killed_and_started_again(self):
         """The hub is killed and started again: calls work with no other action."""
@@ -236,7 +260,7 @@ class World:
     def show_logs(self):
         for process in self.logs:
             print(f"--- the end of {process.name}'s log")
-            print("\n".join(process.log.read_text(errors="replace").splitlines()[-LOG_TAIL:]))
+            print("\n".join(process.output().splitlines()[-LOG_TAIL:]))
 
 
 class Process:
@@ -251,15 +275,19 @@ class Process:
                 command, env=environment(), stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
             )
 
-    def first_line(self):
+    def output(self):
+        return self.log.read_text(errors="replace")
+
+    def wait_for(self, text):
+        """What the process has written after `text`, once it has written that and ended the line."""
         deadline = time.monotonic() + START_TIMEOUT
         while time.monotonic() < deadline:
             self.expect_alive()
-            line, newline, _ = self.log.read_text().partition("\n")
-            if newline:
-                return line
+            _, found, rest = self.output().partition(text)
+            if found and "\n" in rest:
+                return rest
             time.sleep(POLL)
-        raise Failure(f"{self.name} printed nothing in {START_TIMEOUT} s")
+        raise Failure(f"{self.name} has not written “{text}” in {START_TIMEOUT} s")
 
     def expect_alive(self):
         if not self.killed and self.process.poll() is not None:

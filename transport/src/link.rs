@@ -165,6 +165,11 @@ impl AgentLink {
         self.0.serve(handler).await
     }
 
+    /// The hub's certificate and what it sent with it, its own first. Already verified by the handshake.
+    pub fn peer_certificates(&self) -> &[CertificateDer<'static>] {
+        self.0.peer_certificates()
+    }
+
     /// Where the hub's packets come from.
     pub fn remote_address(&self) -> SocketAddr {
         self.0.remote_address()

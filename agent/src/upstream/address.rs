@@ -47,7 +47,9 @@ pub struct HostPort {
 
 /// A text is no upstream.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{value:?} is no upstream: {rule}; it must be [PREFIX=]http://HOST:PORT, [PREFIX=]https://HOST[:PORT] or [PREFIX=]unix:/PATH, where PREFIX is a gRPC service or package, such as http://127.0.0.1:50051 or routeguide=unix:/run/routeguide.sock")]
+#[error(
+    "{value:?} is no upstream: {rule}; it must be [PREFIX=]http://HOST:PORT, [PREFIX=]https://HOST[:PORT] or [PREFIX=]unix:/PATH, where PREFIX is a gRPC service or package, such as http://127.0.0.1:50051 or routeguide=unix:/run/routeguide.sock"
+)]
 pub struct InvalidUpstream {
     value: String,
     rule: &'static str,
@@ -59,9 +61,10 @@ impl UpstreamAddr {
             return Ok(Self { prefix: None, target });
         }
         match value.split_once('=') {
-            Some((prefix, target)) if !has_scheme(prefix) => {
-                Ok(Self { prefix: Some(ServicePrefix::parse(prefix)?), target: Target::parse(target)? })
-            }
+            Some((prefix, target)) if !has_scheme(prefix) => Ok(Self {
+                prefix: Some(ServicePrefix::parse(prefix)?),
+                target: Target::parse(target)?,
+            }),
             _ => Target::parse(value).map(|target| Self { prefix: None, target }),
         }
     }
@@ -71,7 +74,10 @@ impl FromStr for UpstreamAddr {
     type Err = InvalidUpstream;
 
     fn from_str(value: &str) -> Result<Self, InvalidUpstream> {
-        Self::parse(value).map_err(|rule| InvalidUpstream { value: value.to_owned(), rule })
+        Self::parse(value).map_err(|rule| InvalidUpstream {
+            value: value.to_owned(),
+            rule,
+        })
     }
 }
 
@@ -87,7 +93,9 @@ impl fmt::Display for UpstreamAddr {
 impl ServicePrefix {
     /// Whether calls of `service`, a full name without slashes, are meant.
     pub fn matches(&self, service: &str) -> bool {
-        service.strip_prefix(&self.0).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        service
+            .strip_prefix(&self.0)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
     }
 
     /// The name, without a dot at its end.
@@ -98,10 +106,15 @@ impl ServicePrefix {
     fn parse(text: &str) -> Result<Self, &'static str> {
         let name = text.strip_suffix('.').unwrap_or(text);
         let is_word = |word: &str| {
-            !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+            !word.is_empty()
+                && word
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
         };
         if !name.split('.').all(is_word) {
-            return Err("what stands before '=' is neither a gRPC service nor a package, which is words of letters, digits and '_' with dots between them");
+            return Err(
+                "what stands before '=' is neither a gRPC service nor a package, which is words of letters, digits and '_' with dots between them",
+            );
         }
         Ok(Self(name.to_owned()))
     }
@@ -111,7 +124,10 @@ impl FromStr for ServicePrefix {
     type Err = InvalidUpstream;
 
     fn from_str(value: &str) -> Result<Self, InvalidUpstream> {
-        Self::parse(value).map_err(|rule| InvalidUpstream { value: value.to_owned(), rule })
+        Self::parse(value).map_err(|rule| InvalidUpstream {
+            value: value.to_owned(),
+            rule,
+        })
     }
 }
 
@@ -146,7 +162,11 @@ impl Target {
 
     /// `:scheme` of a request to it.
     pub(crate) fn scheme(&self) -> Scheme {
-        if self.is_tls() { Scheme::HTTPS } else { Scheme::HTTP }
+        if self.is_tls() {
+            Scheme::HTTPS
+        } else {
+            Scheme::HTTP
+        }
     }
 
     /// `:authority` of a request to it: what a client that dialled it would send.
@@ -172,7 +192,9 @@ impl HostPort {
     /// The host, without the brackets of an IPv6 address.
     pub fn host(&self) -> &str {
         let host = self.authority.host();
-        host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
+        host.strip_prefix('[')
+            .and_then(|host| host.strip_suffix(']'))
+            .unwrap_or(host)
     }
 
     /// The port.
@@ -193,13 +215,18 @@ impl HostPort {
             ("", Some(default)) => default,
             ("" | ":", _) => return Err("the port is missing"),
             (port, _) => {
-                let digits = port.strip_prefix(':').filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
-                digits.and_then(|digits| digits.parse().ok()).ok_or("the port is no number up to 65535")?
+                let digits = port
+                    .strip_prefix(':')
+                    .filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
+                digits
+                    .and_then(|digits| digits.parse().ok())
+                    .ok_or("the port is no number up to 65535")?
             }
         };
         let host_port = Self { authority, port };
         // The same rule as TLS has for a name: an address, or what DNS can hold.
-        ServerName::try_from(host_port.host()).map_err(|_| "the host is neither a DNS name nor an IP address")?;
+        ServerName::try_from(host_port.host())
+            .map_err(|_| "the host is neither a DNS name nor an IP address")?;
         Ok(host_port)
     }
 }
@@ -225,23 +252,49 @@ mod tests {
     #[test]
     fn takes_every_form_of_address() {
         for (text, prefix, shown, authority) in [
-            ("http://127.0.0.1:50051", None, "http://127.0.0.1:50051", "127.0.0.1:50051"),
+            (
+                "http://127.0.0.1:50051",
+                None,
+                "http://127.0.0.1:50051",
+                "127.0.0.1:50051",
+            ),
             ("http://[::1]:50051/", None, "http://[::1]:50051", "[::1]:50051"),
-            ("https://orders.example", None, "https://orders.example", "orders.example"),
-            ("https://orders.example:8443", None, "https://orders.example:8443", "orders.example:8443"),
+            (
+                "https://orders.example",
+                None,
+                "https://orders.example",
+                "orders.example",
+            ),
+            (
+                "https://orders.example:8443",
+                None,
+                "https://orders.example:8443",
+                "orders.example:8443",
+            ),
             ("unix:/run/a=b.sock", None, "unix:/run/a=b.sock", "localhost"),
             ("unix:///run/a.sock", None, "unix:/run/a.sock", "localhost"),
-            ("routeguide=http://my_service:1", Some("routeguide"), "http://my_service:1", "my_service:1"),
+            (
+                "routeguide=http://my_service:1",
+                Some("routeguide"),
+                "http://my_service:1",
+                "my_service:1",
+            ),
             ("a.b.C=unix:/x", Some("a.b.C"), "unix:/x", "localhost"),
             ("a.b.=unix:/x=y", Some("a.b"), "unix:/x=y", "localhost"),
         ] {
             let address: UpstreamAddr = text.parse().unwrap();
-            assert_eq!(address.prefix.as_ref().map(ServicePrefix::as_str), prefix, "{text}");
+            assert_eq!(
+                address.prefix.as_ref().map(ServicePrefix::as_str),
+                prefix,
+                "{text}"
+            );
             assert_eq!(address.target.to_string(), shown);
             assert_eq!(address.target.authority(), authority);
             assert_eq!(address.to_string().parse::<UpstreamAddr>().unwrap(), address);
         }
-        let Target::Https(https) = "https://[::1]".parse::<UpstreamAddr>().unwrap().target else { panic!("https") };
+        let Target::Https(https) = "https://[::1]".parse::<UpstreamAddr>().unwrap().target else {
+            panic!("https")
+        };
         assert_eq!((https.host(), https.port()), ("::1", 443));
     }
 
@@ -268,7 +321,10 @@ mod tests {
         ] {
             let message = text.parse::<UpstreamAddr>().unwrap_err().to_string();
             assert!(message.contains(&format!("{text:?}")), "{message}");
-            assert!(message.contains(rule) || (rule == "HOST" && message.contains("host")), "{text}: {message}");
+            assert!(
+                message.contains(rule) || (rule == "HOST" && message.contains("host")),
+                "{text}: {message}"
+            );
         }
     }
 

@@ -17,7 +17,7 @@ use h2::{RecvStream, SendStream};
 use http::{HeaderMap, Request, Response};
 use http_body::{Body as _, Frame, SizeHint};
 use tokio_util::task::AbortOnDropHandle;
-use tracing::debug;
+use tracing::{Instrument as _, debug};
 
 use super::connection::Slot;
 
@@ -29,12 +29,22 @@ pub const MAX_HEADERS: usize = 128 << 10;
 const FIELD_OVERHEAD: usize = 32;
 
 /// Makes the call in `slot`. `upstream` is the address, for messages.
-pub(super) async fn call(slot: Slot, upstream: &Arc<str>, request: Request<Body>) -> Result<Response<Body>, Reset> {
+pub(super) async fn call(
+    slot: Slot,
+    upstream: &Arc<str>,
+    request: Request<Body>,
+) -> Result<Response<Body>, Reset> {
     let (head, body) = request.into_parts();
     let ended = body.is_end_stream();
-    let (response, send) =
-        slot.sender().send_request(Request::from_parts(head, ()), ended).map_err(|error| unsent(&error))?;
-    let mut upload = (!ended).then(|| Upload { body, send, chunk: None });
+    let (response, send) = slot
+        .sender()
+        .send_request(Request::from_parts(head, ()), ended)
+        .map_err(|error| unsent(&error))?;
+    let mut upload = (!ended).then(|| Upload {
+        body,
+        send,
+        chunk: None,
+    });
     let mut response = std::pin::pin!(response);
     let response = poll_fn(|cx| {
         if let Some(running) = &mut upload
@@ -45,7 +55,10 @@ pub(super) async fn call(slot: Slot, upstream: &Arc<str>, request: Request<Body>
                 return Poll::Ready(Err(Failed::Reset(code)));
             }
         }
-        response.as_mut().poll(cx).map_err(|error| Failed::from_h2(&error, upstream))
+        response
+            .as_mut()
+            .poll(cx)
+            .map_err(|error| Failed::from_h2(&error, upstream))
     })
     .await;
 
@@ -61,12 +74,19 @@ pub(super) async fn call(slot: Slot, upstream: &Arc<str>, request: Request<Body>
         return Ok(Response::from_parts(head, Body::empty()));
     }
     let upload = upload.map(|mut upload| {
-        AbortOnDropHandle::new(tokio::spawn(async move {
+        let rest = async move {
             // It has reset the stream if it failed, and the response ends with that.
             let _ = poll_fn(|cx| upload.poll(cx)).await;
-        }))
+        };
+        AbortOnDropHandle::new(tokio::spawn(rest.in_current_span()))
     });
-    let download = Download { recv, upstream: Arc::clone(upstream), state: State::Data, _upload: upload, slot: Some(slot) };
+    let download = Download {
+        recv,
+        upstream: Arc::clone(upstream),
+        state: State::Data,
+        _upload: upload,
+        slot: Some(slot),
+    };
     Ok(Response::from_parts(head, Body::new(download)))
 }
 
@@ -78,7 +98,11 @@ fn tell(failure: Failure, upstream: &str) -> Response<Body> {
 /// Nothing was sent: the connection ended just before, or the request is none that HTTP/2 can carry.
 fn unsent(error: &h2::Error) -> Reset {
     let connection_ended = error.is_io() || error.is_go_away();
-    Reset(if connection_ended { Code::REQUEST_REJECTED } else { Code::MESSAGE_ERROR })
+    Reset(if connection_ended {
+        Code::REQUEST_REJECTED
+    } else {
+        Code::MESSAGE_ERROR
+    })
 }
 
 /// The request's body on its way to the upstream.
@@ -161,7 +185,10 @@ impl http_body::Body for Download {
     type Data = Bytes;
     type Error = BodyError;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
         if matches!(this.state, State::Data) {
             match ready!(this.recv.poll_data(cx)) {
@@ -259,19 +286,26 @@ impl Failed {
         if error.is_reset() {
             return Self::Told(Failure::new(
                 Reason::UpstreamProtocol,
-                format!("the upstream {upstream} broke HTTP/2 in its response ({error}), or its metadata is too long; look at its log, and at what is between agent and upstream"),
+                format!(
+                    "the upstream {upstream} broke HTTP/2 in its response ({error}), or its metadata is too long; look at its log, and at what is between agent and upstream"
+                ),
             ));
         }
         Self::Told(Failure::new(
             Reason::UpstreamLost,
-            format!("the connection to the upstream {upstream} ended in the call ({error}); see whether the upstream was restarted or crashed"),
+            format!(
+                "the connection to the upstream {upstream} ended in the call ({error}); see whether the upstream was restarted or crashed"
+            ),
         ))
     }
 }
 
 /// The failure of a header section that is longer than is passed on.
 fn too_large(section: &HeaderMap, what: &str, upstream: &str) -> Option<Failure> {
-    let size: usize = section.iter().map(|(name, value)| name.as_str().len() + value.len() + FIELD_OVERHEAD).sum();
+    let size: usize = section
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len() + FIELD_OVERHEAD)
+        .sum();
     (size > MAX_HEADERS).then(|| {
         Failure::new(
             Reason::UpstreamProtocol,

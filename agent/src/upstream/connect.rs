@@ -1,6 +1,7 @@
 //! One new connection to an upstream.
 
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
@@ -48,7 +49,9 @@ pub(super) enum ConnectError {
     #[error("{0}")]
     Socket(#[source] io::Error),
     /// The TLS handshake failed.
-    #[error("the TLS handshake failed: {0}")]
+    #[error(
+        "the TLS handshake failed: {0}; if it is the certificate, set --upstream-ca or --upstream-name, and if the upstream demands one, --upstream-cert and --upstream-key"
+    )]
     Tls(#[source] io::Error),
     /// TLS is fine, and HTTP/2 is not spoken in it.
     #[error("it does not offer HTTP/2 (ALPN \"h2\") on this port, which gRPC needs")]
@@ -56,8 +59,15 @@ pub(super) enum ConnectError {
     /// The certificate could not be checked against any name.
     #[error("its host is no name that TLS can verify; set --upstream-name")]
     Name,
+    /// It ended the connection instead of answering. With TLS 1.3 this is how a server refuses a certificate.
+    #[error(
+        "it ended the connection before it spoke HTTP/2 ({0}); check the port and look at the upstream's log: it may demand a certificate (--upstream-cert, --upstream-key), or TLS (https://)"
+    )]
+    Ended(String),
     /// What answers is no HTTP/2 server.
-    #[error("it does not answer as an HTTP/2 server ({0}); check the port, and whether http:// or https:// is right")]
+    #[error(
+        "it does not answer as an HTTP/2 server ({0}); check the port, and whether http:// or https:// is right"
+    )]
     NotHttp2(String),
     /// It took too long.
     #[error("it did not answer within {} s", CONNECT_TIMEOUT.as_secs())]
@@ -78,10 +88,15 @@ pub(super) async fn connect(
                 let tls = tls.ok_or(ConnectError::Name)?;
                 let name = match &tls.name {
                     Some(name) => name.clone(),
-                    None => ServerName::try_from(host_port.host().to_owned()).map_err(|_| ConnectError::Name)?,
+                    None => {
+                        ServerName::try_from(host_port.host().to_owned()).map_err(|_| ConnectError::Name)?
+                    }
                 };
                 let connector = TlsConnector::from(Arc::clone(&tls.config));
-                let stream = connector.connect(name, tcp(host_port).await?).await.map_err(ConnectError::Tls)?;
+                let stream = connector
+                    .connect(name, tcp(host_port).await?)
+                    .await
+                    .map_err(ConnectError::Tls)?;
                 if stream.get_ref().1.alpn_protocol() != Some(ALPN_H2) {
                     return Err(ConnectError::NoHttp2);
                 }
@@ -93,12 +108,15 @@ pub(super) async fn connect(
             }
         }
     };
-    tokio::time::timeout(CONNECT_TIMEOUT, attempt).await.unwrap_or(Err(ConnectError::TimedOut))
+    tokio::time::timeout(CONNECT_TIMEOUT, attempt)
+        .await
+        .unwrap_or(Err(ConnectError::TimedOut))
 }
 
 async fn tcp(host_port: &HostPort) -> Result<TcpStream, ConnectError> {
-    let stream =
-        TcpStream::connect((host_port.host(), host_port.port())).await.map_err(ConnectError::Socket)?;
+    let stream = TcpStream::connect((host_port.host(), host_port.port()))
+        .await
+        .map_err(ConnectError::Socket)?;
     // A call is small writes in both directions: each would wait for the acknowledgement of the one before it.
     stream.set_nodelay(true).map_err(ConnectError::Socket)?;
     Ok(stream)
@@ -110,7 +128,10 @@ async fn establish<T>(io: T, target: &Target, freed: &Arc<Notify>) -> Result<Con
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let not_http2 = |error: h2::Error| ConnectError::NotHttp2(error.to_string());
+    let failed = |error: h2::Error| match error.get_io() {
+        Some(error) => ConnectError::Ended(error.to_string()),
+        None => ConnectError::NotHttp2(error.to_string()),
+    };
     let (sender, mut connection): (SendRequest<Bytes>, _) = h2::client::Builder::new()
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
@@ -124,10 +145,10 @@ where
         .max_local_error_reset_streams(None)
         .handshake(io)
         .await
-        .map_err(not_http2)?;
-    poll_fn(|cx| match std::pin::Pin::new(&mut connection).poll(cx) {
-        Poll::Ready(Ok(())) => Poll::Ready(Err(ConnectError::NotHttp2("it closed the connection".to_owned()))),
-        Poll::Ready(Err(error)) => Poll::Ready(Err(not_http2(error))),
+        .map_err(failed)?;
+    poll_fn(|cx| match Pin::new(&mut connection).poll(cx) {
+        Poll::Ready(Ok(())) => Poll::Ready(Err(ConnectError::Ended("closed".to_owned()))),
+        Poll::Ready(Err(error)) => Poll::Ready(Err(failed(error))),
         Poll::Pending if connection.max_concurrent_send_streams() > 0 => Poll::Ready(Ok(())),
         Poll::Pending => Poll::Pending,
     })
@@ -142,12 +163,15 @@ where
 }
 
 /// Moves the connection's bytes until it ends, and keeps `limit` up to date.
-async fn drive<T>(mut connection: h2::client::Connection<T, Bytes>, limit: Arc<AtomicUsize>, freed: Arc<Notify>)
-where
+async fn drive<T>(
+    mut connection: h2::client::Connection<T, Bytes>,
+    limit: Arc<AtomicUsize>,
+    freed: Arc<Notify>,
+) where
     T: AsyncRead + AsyncWrite + Unpin,
 {
     let end = poll_fn(|cx| {
-        let end = std::pin::Pin::new(&mut connection).poll(cx);
+        let end = Pin::new(&mut connection).poll(cx);
         let now = connection.max_concurrent_send_streams();
         if limit.swap(now, Ordering::Relaxed) < now {
             freed.notify_waiters();

@@ -34,14 +34,22 @@ impl Connection {
         freed: Arc<Notify>,
         driver: AbortOnDropHandle<()>,
     ) -> Self {
-        Self { sender, in_flight: AtomicUsize::new(0), limit, freed, _driver: driver }
+        Self {
+            sender,
+            in_flight: AtomicUsize::new(0),
+            limit,
+            freed,
+            _driver: driver,
+        }
     }
 
     /// Takes a place if fewer than `most` calls run on the connection and the upstream allows one more.
     pub(super) fn reserve(self: &Arc<Self>, most: usize) -> Option<Slot> {
         let most = most.min(self.limit.load(Ordering::Relaxed));
         self.in_flight
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |calls| (calls < most).then_some(calls + 1))
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |calls| {
+                (calls < most).then_some(calls + 1)
+            })
             .ok()?;
         Some(Slot(Arc::clone(self)))
     }
@@ -50,7 +58,10 @@ impl Connection {
     pub(super) fn is_open(&self) -> bool {
         let mut context = Context::from_waker(Waker::noop());
         // A fresh clone waits for nothing, so that the answer is about the connection.
-        !matches!(self.sender.clone().poll_ready(&mut context), std::task::Poll::Ready(Err(_)))
+        !matches!(
+            self.sender.clone().poll_ready(&mut context),
+            std::task::Poll::Ready(Err(_))
+        )
     }
 
     pub(super) fn in_flight(&self) -> usize {

@@ -9,7 +9,7 @@ mod service;
 mod tls;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,8 +17,8 @@ use std::sync::Arc;
 use adit_proto::failure::{Failure, Reason};
 use adit_transport::{Body, Reset};
 use bytes::Bytes;
-use http::uri::{PathAndQuery, Scheme};
 use http::uri::Authority;
+use http::uri::{PathAndQuery, Scheme};
 use http::{Request, Response, Uri, Version};
 use tower_service::Service;
 use tracing::debug;
@@ -150,11 +150,15 @@ impl Remote {
         match none {
             NoPlace::Refused(_) => Failure::new(
                 Reason::UpstreamRefused,
-                format!("the agent cannot connect to its upstream {name}: {none}; see that the upstream runs, and that --upstream names it"),
+                format!(
+                    "the agent cannot connect to its upstream {name}: {none}; see that the upstream runs, and that --upstream names it"
+                ),
             ),
             NoPlace::Busy => Failure::new(
                 Reason::AgentBusy,
-                format!("the upstream {name} takes no more calls: {none}; raise its limit of concurrent streams, or try again later"),
+                format!(
+                    "the upstream {name} takes no more calls: {none}; raise its limit of concurrent streams, or try again later"
+                ),
             ),
         }
     }

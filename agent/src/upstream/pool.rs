@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 use tokio_util::task::AbortOnDropHandle;
+use tracing::Instrument as _;
 
 use super::address::Target;
 use super::connect::{CONNECT_TIMEOUT, ConnectError, connect};
@@ -73,8 +74,15 @@ enum Found {
 
 impl Pool {
     pub(super) fn new(target: Target, tls: Option<TlsSettings>) -> Self {
-        let shared = Shared { target, tls, freed: Arc::new(Notify::new()), state: Mutex::default() };
-        Self { shared: Arc::new(shared) }
+        let shared = Shared {
+            target,
+            tls,
+            freed: Arc::new(Notify::new()),
+            state: Mutex::default(),
+        };
+        Self {
+            shared: Arc::new(shared),
+        }
     }
 
     pub(super) fn target(&self) -> &Target {
@@ -86,7 +94,9 @@ impl Pool {
         if let Found::Place(slot) = self.shared.find() {
             return Ok(slot);
         }
-        tokio::time::timeout(MAX_WAIT, self.shared.wait()).await.unwrap_or(Err(NoPlace::Busy))
+        tokio::time::timeout(MAX_WAIT, self.shared.wait())
+            .await
+            .unwrap_or(Err(NoPlace::Busy))
     }
 }
 
@@ -132,11 +142,17 @@ impl Shared {
             }
         }
         // The sender of an attempt's outcome is there until it has one, unless the attempt panicked.
-        let connecting = state.attempt.as_ref().is_some_and(|attempt| attempt.outcome.has_changed().is_ok());
+        let connecting = state
+            .attempt
+            .as_ref()
+            .is_some_and(|attempt| attempt.outcome.has_changed().is_ok());
         if !connecting && state.connections.len() < MAX_CONNECTIONS {
             state.attempt = Some(self.start());
         }
-        let least_used = state.connections.iter().min_by_key(|connection| connection.in_flight());
+        let least_used = state
+            .connections
+            .iter()
+            .min_by_key(|connection| connection.in_flight());
         if let Some(slot) = least_used.and_then(|connection| connection.reserve(usize::MAX)) {
             return Found::Place(slot);
         }
@@ -151,7 +167,7 @@ impl Shared {
         let (report, outcome) = watch::channel(None);
         let shared = Arc::downgrade(self);
         let (target, tls, freed) = (self.target.clone(), self.tls.clone(), Arc::clone(&self.freed));
-        let task = tokio::spawn(async move {
+        let attempt = async move {
             let connected = connect(&target, tls.as_ref(), &freed).await;
             if let Some(shared) = Weak::upgrade(&shared) {
                 let mut state = shared.lock();
@@ -159,8 +175,11 @@ impl Shared {
                 report.send_replace(Some(result.map_err(Arc::new)));
                 state.attempt = None;
             }
-        });
-        Attempt { outcome, _task: AbortOnDropHandle::new(task) }
+        };
+        Attempt {
+            outcome,
+            _task: AbortOnDropHandle::new(tokio::spawn(attempt.in_current_span())),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

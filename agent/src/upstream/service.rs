@@ -68,9 +68,8 @@ where
             let failed = |error: S::Error| Reset(code(error.into().as_ref()));
             poll_fn(|cx| service.poll_ready(cx)).await.map_err(failed)?;
             let response = service.call(request).await.map_err(failed)?;
-            Ok(response.map(|body| {
-                Body::new(body.map_err(|error| BodyError::Reset(code(error.into().as_ref()))))
-            }))
+            Ok(response
+                .map(|body| Body::new(body.map_err(|error| BodyError::Reset(code(error.into().as_ref()))))))
         })
     }
 }

@@ -38,7 +38,9 @@ pub enum UpstreamTlsError {
     #[error("cannot set up TLS to the upstream: {0}")]
     Load(#[from] LoadError),
     /// The operating system trusts nobody.
-    #[error("cannot verify an https upstream: this system has no trusted CAs{0}; install them (on Debian the package ca-certificates), or name the upstream's CA with --upstream-ca")]
+    #[error(
+        "cannot verify an https upstream: this system has no trusted CAs{0}; install them (on Debian the package ca-certificates), or name the upstream's CA with --upstream-ca"
+    )]
     NoSystemRoots(String),
     /// The provider lacks what the settings need.
     #[error("cannot set up TLS to the upstream: {0}")]
@@ -64,7 +66,10 @@ impl UpstreamTls {
             None => config.with_no_client_auth(),
         };
         config.alpn_protocols = vec![ALPN_H2.to_vec()];
-        Ok(TlsSettings { config: Arc::new(config), name: self.name.clone() })
+        Ok(TlsSettings {
+            config: Arc::new(config),
+            name: self.name.clone(),
+        })
     }
 }
 
@@ -74,7 +79,11 @@ fn system_roots() -> Result<RootCertStore, UpstreamTlsError> {
     // A bundle may hold certificates of odd kinds; those that can be used are enough.
     roots.add_parsable_certificates(std::mem::take(&mut found.certs));
     if roots.is_empty() {
-        let why = found.errors.first().map(|error| format!(" ({error})")).unwrap_or_default();
+        let why = found
+            .errors
+            .first()
+            .map(|error| format!(" ({error})"))
+            .unwrap_or_default();
         return Err(UpstreamTlsError::NoSystemRoots(why));
     }
     Ok(roots)

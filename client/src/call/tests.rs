@@ -1,4 +1,9 @@
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests fail by panicking"
+)]
 
 use std::io::{self, Write as _};
 use std::pin::Pin;
@@ -14,10 +19,10 @@ use tonic::Code;
 use super::{Call, CallError, Outcome};
 use crate::codec::JsonCodec;
 use crate::connection::{ConnectError, Connection};
-use crate::metadata::Header;
+use crate::metadata::{Route, metadata};
 use crate::schema::ResolveError;
-use crate::tls::Trust;
 use crate::testing::{Offers, TestServer};
+use crate::tls::Trust;
 
 const WITHIN: Duration = Duration::from_secs(10);
 
@@ -33,7 +38,9 @@ fn call(method: &str, data: Option<&str>) -> Call {
 }
 
 async fn connect(server: &TestServer) -> Connection {
-    Connection::open(&server.url().parse().unwrap(), &Trust::System, WITHIN).await.unwrap()
+    Connection::open(&server.url().parse().unwrap(), &Trust::System, WITHIN)
+        .await
+        .unwrap()
 }
 
 /// Makes a call of a new server, and gives what it wrote.
@@ -51,15 +58,26 @@ async fn run_on(server: &TestServer, call: Call) -> (Result<Outcome, CallError>,
 
 #[tokio::test]
 async fn all_four_kinds_of_method() {
-    let (outcome, out) = run("kitchen.Kitchen/Cook", Some(r#"{"name": "soup", "count": "18446744073709551615"}"#)).await;
+    let (outcome, out) = run(
+        "kitchen.Kitchen/Cook",
+        Some(r#"{"name": "soup", "count": "18446744073709551615"}"#),
+    )
+    .await;
     assert_eq!(outcome.unwrap().answers, 1);
-    assert_eq!(out, "{\n  \"name\": \"soup\",\n  \"count\": \"18446744073709551615\"\n}\n");
+    assert_eq!(
+        out,
+        "{\n  \"name\": \"soup\",\n  \"count\": \"18446744073709551615\"\n}\n"
+    );
 
     let (outcome, out) = run("kitchen.Kitchen/Serve", Some(r#"{"name": "tea", "count": 3}"#)).await;
     assert_eq!(outcome.unwrap().answers, 3);
     assert_eq!(out, "{\n  \"name\": \"tea\",\n  \"count\": \"3\"\n}\n".repeat(3));
 
-    let (outcome, out) = run("kitchen.Kitchen/Collect", Some("{\"name\": \"a\"}\n{\"name\": \"b\"}{}")).await;
+    let (outcome, out) = run(
+        "kitchen.Kitchen/Collect",
+        Some("{\"name\": \"a\"}\n{\"name\": \"b\"}{}"),
+    )
+    .await;
     assert_eq!(outcome.unwrap().answers, 1);
     assert_eq!(out, "{\n  \"name\": \"a,b,\",\n  \"count\": \"3\"\n}\n");
 
@@ -97,7 +115,10 @@ async fn one_message_means_one() {
     for method in ["kitchen.Kitchen/Cook", "kitchen.Kitchen/Serve"] {
         let server = TestServer::start(Offers::V1).await;
         let (outcome, out) = run_on(&server, call(method, Some("{}\n{}"))).await;
-        assert!(matches!(outcome, Err(CallError::ManyMessages { .. })), "{outcome:?}");
+        assert!(
+            matches!(outcome, Err(CallError::ManyMessages { .. })),
+            "{outcome:?}"
+        );
         assert_eq!(out, "");
         let (outcome, _) = run_on(&server, call(method, Some(" \n"))).await;
         assert!(matches!(outcome, Err(CallError::NoMessage { .. })), "{outcome:?}");
@@ -118,7 +139,10 @@ async fn no_reflection_says_so() {
     let server = TestServer::start(Offers::Nothing).await;
     let (outcome, _) = run_on(&server, call("kitchen.Kitchen/Cook", None)).await;
     let error = outcome.unwrap_err();
-    assert!(matches!(error, CallError::Resolve(ResolveError::NoReflection { .. })), "{error:?}");
+    assert!(
+        matches!(error, CallError::Resolve(ResolveError::NoReflection { .. })),
+        "{error:?}"
+    );
     assert!(error.to_string().contains("does not offer reflection"), "{error}");
     assert!(error.failure().is_none());
 }
@@ -129,7 +153,10 @@ async fn what_is_not_there_is_told_with_what_is() {
         let server = TestServer::start(offers).await;
         let (outcome, _) = run_on(&server, call("kitchen.Pantry/Cook", None)).await;
         let error = outcome.unwrap_err().to_string();
-        assert!(error.starts_with("there is no service \"kitchen.Pantry\"; the services are: "), "{error}");
+        assert!(
+            error.starts_with("there is no service \"kitchen.Pantry\"; the services are: "),
+            "{error}"
+        );
         assert!(error.contains("kitchen.Kitchen"), "{error}");
         let (outcome, _) = run_on(&server, call("kitchen.Kitchen/Bake", None)).await;
         assert_eq!(
@@ -143,16 +170,22 @@ async fn what_is_not_there_is_told_with_what_is() {
 async fn metadata_goes_with_the_call() {
     let server = TestServer::start(Offers::V1).await;
     let mut call = call("kitchen.Kitchen/Cook", None);
-    for header in ["adit-agent: site-7", "x-raw-bin: AAH/"] {
-        header.parse::<Header>().unwrap().append_to(&mut call.metadata);
-    }
+    let route = Route::Agent("site-7".parse().unwrap());
+    call.metadata = metadata(&["x-raw-bin: AAH/".parse().unwrap()], Some(&route));
     call.deadline = Some(Instant::now() + WITHIN);
     run_on(&server, call).await.0.unwrap();
     let seen = server.seen.requests.lock().unwrap();
     let headers = seen.first().unwrap();
     assert_eq!(headers.get("adit-agent").unwrap(), "site-7");
     assert_eq!(headers.get("x-raw-bin").unwrap(), "AAH/");
-    assert!(headers.get("user-agent").unwrap().to_str().unwrap().starts_with("adit/"));
+    assert!(
+        headers
+            .get("user-agent")
+            .unwrap()
+            .to_str()
+            .unwrap()
+            .starts_with("adit/")
+    );
     assert!(headers.contains_key("grpc-timeout"));
 }
 
@@ -173,17 +206,35 @@ async fn a_failure_of_the_tunnel_is_told_as_such() {
     let (outcome, _) = run("kitchen.Kitchen/Cook", Some(r#"{"name":"offline"}"#)).await;
     let error = outcome.unwrap_err();
     assert_eq!(error.failure().unwrap().tunnel_reason(), Some("agent-offline"));
-    assert!(error.to_string().contains("the hub reports agent-offline"), "{error}");
+    assert!(
+        error.to_string().contains("the hub reports agent-offline"),
+        "{error}"
+    );
 }
 
 #[tokio::test]
 async fn answers_before_a_failure_are_printed_where_there_are_many() {
     let (outcome, out) = run("kitchen.Kitchen/Serve", Some(r#"{"name":"burnt","count":2}"#)).await;
-    assert_eq!(outcome.unwrap_err().failure().unwrap().status().code(), Code::DataLoss);
+    assert_eq!(
+        outcome.unwrap_err().failure().unwrap().status().code(),
+        Code::DataLoss
+    );
     assert_eq!(out.matches("burnt").count(), 2);
     let (outcome, out) = run("kitchen.Kitchen/Cook", Some(r#"{"name":"burnt"}"#)).await;
-    assert_eq!(outcome.unwrap_err().failure().unwrap().status().code(), Code::DataLoss);
+    assert_eq!(
+        outcome.unwrap_err().failure().unwrap().status().code(),
+        Code::DataLoss
+    );
     assert_eq!(out, "", "a call that failed has no answer");
+}
+
+#[tokio::test]
+async fn an_answer_that_cannot_be_written_leaves_nothing_half_written() {
+    let (outcome, out) = run("kitchen.Kitchen/Cook", Some(r#"{"name":"garnished"}"#)).await;
+    let error = outcome.unwrap_err();
+    assert!(matches!(error, CallError::Encode(_)), "{error:?}");
+    assert!(error.to_string().contains("acme.Leaf"), "{error}");
+    assert_eq!(out, "");
 }
 
 #[tokio::test]
@@ -192,13 +243,19 @@ async fn the_deadline_ends_the_call() {
     let mut call = call("kitchen.Kitchen/Cook", Some(r#"{"name":"never"}"#));
     call.deadline = Some(Instant::now() + Duration::from_millis(300));
     let (outcome, _) = run_on(&server, call).await;
-    assert_eq!(outcome.unwrap_err().failure().unwrap().status().code(), Code::DeadlineExceeded);
+    assert_eq!(
+        outcome.unwrap_err().failure().unwrap().status().code(),
+        Code::DeadlineExceeded
+    );
 }
 
 #[tokio::test]
 async fn malformed_input_is_placed() {
     let (outcome, _) = run("kitchen.Kitchen/Cook", Some("{\n  \"name\": soup\n}")).await;
-    assert_eq!(outcome.unwrap_err().to_string(), "the data given, line 2, column 11: expected value");
+    assert_eq!(
+        outcome.unwrap_err().to_string(),
+        "the data given, line 2, column 11: expected value"
+    );
     let (outcome, _) = run("kitchen.Kitchen/Cook", Some("{\"name\": \"x\", \"colour\": 1}")).await;
     assert_eq!(
         outcome.unwrap_err().to_string(),
@@ -216,16 +273,25 @@ async fn malformed_input_resets_a_stream_rather_than_ending_it() {
 
     let mut requests = open_to_write(&fifo).await;
     writeln!(requests, "{{\"name\": \"a\"}}").unwrap();
-    eventually("the call arrives", || server.seen.requests.lock().unwrap().len() == 1).await;
+    eventually("the call arrives", || {
+        server.seen.requests.lock().unwrap().len() == 1
+    })
+    .await;
     write!(requests, "{{\"nam").unwrap();
     drop(requests);
 
     let (outcome, _still_connected) = calling.await.unwrap();
     assert_eq!(
         outcome.unwrap_err().to_string(),
-        format!("{}, line 2, column 5: EOF while parsing a string; the message began at line 2, column 1", fifo.display())
+        format!(
+            "{}, line 2, column 5: EOF while parsing a string; the message began at line 2, column 1",
+            fifo.display()
+        )
     );
-    eventually("the server sees a reset", || server.seen.resets.load(Ordering::SeqCst) > 0).await;
+    eventually("the server sees a reset", || {
+        server.seen.resets.load(Ordering::SeqCst) > 0
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -251,9 +317,14 @@ async fn nobody_listening_is_said_with_the_address() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
-    let error = Connection::open(&url.parse().unwrap(), &Trust::System, WITHIN).await.unwrap_err();
+    let error = Connection::open(&url.parse().unwrap(), &Trust::System, WITHIN)
+        .await
+        .unwrap_err();
     assert!(matches!(error, ConnectError::Tcp { .. }), "{error:?}");
-    assert!(error.to_string().contains(&url) && error.to_string().contains("refused"), "{error}");
+    assert!(
+        error.to_string().contains(&url) && error.to_string().contains("refused"),
+        "{error}"
+    );
 }
 
 #[tokio::test]
@@ -261,7 +332,9 @@ async fn a_server_that_says_nothing_is_waited_for_no_longer_than_told() {
     // TLS is what waits for the other side first; over cleartext, HTTP/2 does not.
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("https://{}", listener.local_addr().unwrap());
-    let error = Connection::open(&url.parse().unwrap(), &Trust::System, Duration::from_millis(50)).await.unwrap_err();
+    let error = Connection::open(&url.parse().unwrap(), &Trust::System, Duration::from_millis(50))
+        .await
+        .unwrap_err();
     assert!(matches!(error, ConnectError::Timeout { .. }), "{error:?}");
 }
 
@@ -276,9 +349,18 @@ async fn a_connection_that_breaks_is_unavailable() {
         let mut sink = Vec::new();
         let _reset = stream.read_to_end(&mut sink).await;
     });
-    let connection = Connection::open(&url.parse().unwrap(), &Trust::System, WITHIN).await.unwrap();
-    let error = call("kitchen.Kitchen/Cook", None).run(&connection, &mut Vec::new()).await.unwrap_err();
-    assert_eq!(error.failure().unwrap().status().code(), Code::Unavailable, "{error}");
+    let connection = Connection::open(&url.parse().unwrap(), &Trust::System, WITHIN)
+        .await
+        .unwrap();
+    let error = call("kitchen.Kitchen/Cook", None)
+        .run(&connection, &mut Vec::new())
+        .await
+        .unwrap_err();
+    assert_eq!(
+        error.failure().unwrap().status().code(),
+        Code::Unavailable,
+        "{error}"
+    );
     drop(connection);
     peer.await.unwrap();
 }
@@ -314,7 +396,11 @@ async fn an_answer_arrives_before_the_next_request_is_read() {
     let (_dir, fifo) = named_pipe();
     let call = call("kitchen.Kitchen/Chat", Some(&format!("@{}", fifo.display())));
     let (mut output, mut out) = tokio::io::duplex(1024);
-    let calling = tokio::spawn(async move { call.run(&connection, &mut out).await.map(|outcome| outcome.answers) });
+    let calling = tokio::spawn(async move {
+        call.run(&connection, &mut out)
+            .await
+            .map(|outcome| outcome.answers)
+    });
 
     let mut requests = open_to_write(&fifo).await;
     for name in ["first", "second"] {
@@ -331,14 +417,22 @@ async fn an_answer_arrives_before_the_next_request_is_read() {
 fn named_pipe() -> (tempfile::TempDir, std::path::PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("requests");
-    assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+    assert!(
+        std::process::Command::new("mkfifo")
+            .arg(&path)
+            .status()
+            .unwrap()
+            .success()
+    );
     (dir, path)
 }
 
 /// Opens a named pipe, which waits for its reader.
 async fn open_to_write(fifo: &std::path::Path) -> std::fs::File {
     let fifo = fifo.to_owned();
-    tokio::task::spawn_blocking(move || std::fs::OpenOptions::new().write(true).open(fifo).unwrap()).await.unwrap()
+    tokio::task::spawn_blocking(move || std::fs::OpenOptions::new().write(true).open(fifo).unwrap())
+        .await
+        .unwrap()
 }
 
 /// Lets other tasks run until something holds.
@@ -348,5 +442,7 @@ async fn eventually(what: &str, holds: impl Fn() -> bool) {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(WITHIN, waiting).await.unwrap_or_else(|_| panic!("{what}: not within {WITHIN:?}"));
+    tokio::time::timeout(WITHIN, waiting)
+        .await
+        .unwrap_or_else(|_| panic!("{what}: not within {WITHIN:?}"));
 }

@@ -25,18 +25,23 @@ impl PayloadCodec for JsonCodec {
     }
 
     fn decoder(&self, message: MessageDescriptor) -> Box<dyn PayloadDecoder> {
-        Box::new(JsonDecoder { message, splitter: Splitter::new(MAX_MESSAGE_SIZE) })
+        Box::new(JsonDecoder {
+            message,
+            splitter: Splitter::new(MAX_MESSAGE_SIZE),
+        })
     }
 
     fn encode(&self, message: &DynamicMessage, out: &mut Vec<u8>) -> Result<(), EncodeError> {
         let mut serializer = serde_json::Serializer::pretty(&mut *out);
-        message.serialize_with_options(&mut serializer, &SerializeOptions::new()).map_err(|error| {
-            EncodeError {
-                message: prost_reflect::ReflectMessage::descriptor(message).full_name().to_owned(),
+        message
+            .serialize_with_options(&mut serializer, &SerializeOptions::new())
+            .map_err(|error| EncodeError {
+                message: prost_reflect::ReflectMessage::descriptor(message)
+                    .full_name()
+                    .to_owned(),
                 format: self.name(),
                 problem: error.to_string(),
-            }
-        })?;
+            })?;
         out.push(b'\n');
         Ok(())
     }
@@ -63,7 +68,10 @@ impl PayloadDecoder for JsonDecoder {
     }
 
     fn finish(&mut self) -> Result<Option<DynamicMessage>, DecodeError> {
-        self.splitter.finish().map(|document| decode(&self.message, &document)).transpose()
+        self.splitter
+            .finish()
+            .map(|document| decode(&self.message, &document))
+            .transpose()
     }
 }
 
@@ -97,10 +105,18 @@ fn explain(message: &MessageDescriptor, document: &Document, error: &serde_json:
     let problem = without_position(error);
     if error.is_eof() {
         let problem = format!("{problem}; the message began at {}", document.start);
-        return DecodeError { position, field: None, problem };
+        return DecodeError {
+            position,
+            field: None,
+            problem,
+        };
     }
     if error.is_syntax() {
-        return DecodeError { position, field: None, problem };
+        return DecodeError {
+            position,
+            field: None,
+            problem,
+        };
     }
     let mut json = serde_json::Deserializer::from_slice(&document.bytes);
     let mut track = serde_path_to_error::Track::new();
@@ -112,18 +128,28 @@ fn explain(message: &MessageDescriptor, document: &Document, error: &serde_json:
         None => problem,
     };
     let field = Some(path.to_string()).filter(|path| path != ".");
-    DecodeError { position, field, problem }
+    DecodeError {
+        position,
+        field,
+        problem,
+    }
 }
 
 fn unknown_field(name: &str, message: Option<MessageDescriptor>) -> String {
     let Some(message) = message else {
         return format!("there is no field {name}");
     };
-    let fields: Vec<_> = message.fields().map(|field| field.json_name().to_owned()).collect();
+    let fields: Vec<_> = message
+        .fields()
+        .map(|field| field.json_name().to_owned())
+        .collect();
     let known = match fields.len() {
         0 => "it has no fields".to_owned(),
         all if all > FIELDS_NAMED => {
-            format!("it has {all} fields, among them {}", fields.get(..FIELDS_NAMED).unwrap_or_default().join(", "))
+            format!(
+                "it has {all} fields, among them {}",
+                fields.get(..FIELDS_NAMED).unwrap_or_default().join(", ")
+            )
         }
         _ => format!("it has {}", fields.join(", ")),
     };
@@ -142,7 +168,9 @@ fn message_at(root: &MessageDescriptor, path: &serde_path_to_error::Path) -> Opt
             Segment::Seq { .. } => {}
             Segment::Map { .. } if in_map => in_map = false,
             Segment::Map { key } => {
-                let field = message.get_field_by_json_name(key).or_else(|| message.get_field_by_name(key))?;
+                let field = message
+                    .get_field_by_json_name(key)
+                    .or_else(|| message.get_field_by_name(key))?;
                 in_map = field.is_map();
                 let kind = match field.kind() {
                     Kind::Message(entry) if in_map => entry.map_entry_value_field().kind(),

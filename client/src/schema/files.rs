@@ -56,7 +56,11 @@ impl Files {
 
     fn insert(&mut self, file: FileDescriptorProto) -> Result<(), SchemaError> {
         self.files.entry(file.name().to_owned()).or_insert(file);
-        if self.files.len() > MAX_FILES { Err(SchemaError::TooManyFiles) } else { Ok(()) }
+        if self.files.len() > MAX_FILES {
+            Err(SchemaError::TooManyFiles)
+        } else {
+            Ok(())
+        }
     }
 
     /// The name of a file that another one imports and that is not here.
@@ -172,7 +176,9 @@ mod tests {
         let mut files = Files::default();
         files.add(&file("main", "M", &["a"], &[], &[".A", ".B"])).unwrap();
         files.add(&file("a", "A", &["b"], &[0], &[".B"])).unwrap();
-        files.add(&file("b", "B", &["a", "a"], &[0, 1, 7, -1], &[".A"])).unwrap();
+        files
+            .add(&file("b", "B", &["a", "a"], &[0, 1, 7, -1], &[".A"]))
+            .unwrap();
         // Whether a circle is taken or refused is the pool's affair; that it is decided is ours.
         let _decided = files.into_pool();
     }
@@ -180,7 +186,15 @@ mod tests {
     #[test]
     fn well_known_types_need_no_server() {
         let mut files = Files::default();
-        files.add(&file("a", "A", &["google/protobuf/timestamp.proto"], &[], &[".google.protobuf.Timestamp"])).unwrap();
+        files
+            .add(&file(
+                "a",
+                "A",
+                &["google/protobuf/timestamp.proto"],
+                &[],
+                &[".google.protobuf.Timestamp"],
+            ))
+            .unwrap();
         assert!(files.add_well_known("google/protobuf/timestamp.proto").unwrap());
         assert!(!files.add_well_known("acme/own.proto").unwrap());
         assert!(files.into_pool().is_ok());
@@ -190,11 +204,22 @@ mod tests {
     fn a_schema_has_bounds() {
         let mut files = Files::default();
         for index in 0..MAX_FILES {
-            files.add(&file(&index.to_string(), &format!("M{index}"), &[], &[], &[])).unwrap();
+            files
+                .add(&file(&index.to_string(), &format!("M{index}"), &[], &[], &[]))
+                .unwrap();
         }
-        assert!(matches!(files.add(&file("one more", "M", &[], &[], &[])), Err(SchemaError::TooManyFiles)));
-        let mut files = Files { bytes: super::MAX_BYTES, ..Files::default() };
+        assert!(matches!(
+            files.add(&file("one more", "M", &[], &[], &[])),
+            Err(SchemaError::TooManyFiles)
+        ));
+        let mut files = Files {
+            bytes: super::MAX_BYTES,
+            ..Files::default()
+        };
         assert!(matches!(files.add(&[0]), Err(SchemaError::TooLarge)));
-        assert!(matches!(Files::default().add(&[0xFF]), Err(SchemaError::Malformed(_))));
+        assert!(matches!(
+            Files::default().add(&[0xFF]),
+            Err(SchemaError::Malformed(_))
+        ));
     }
 }

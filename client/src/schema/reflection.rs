@@ -21,7 +21,8 @@ use crate::status::Failure;
 use crate::target::MethodName;
 
 /// The two versions differ in the package's name only, not in a byte of their messages.
-const V1: PathAndQuery = PathAndQuery::from_static("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo");
+const V1: PathAndQuery =
+    PathAndQuery::from_static("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo");
 const V1ALPHA: PathAndQuery =
     PathAndQuery::from_static("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo");
 
@@ -55,16 +56,30 @@ impl Reflection {
     pub(super) fn new(connection: &Connection, metadata: MetadataMap) -> Self {
         let grpc = Grpc::with_origin(connection.channel(), connection.origin().clone())
             .max_decoding_message_size(MAX_MESSAGE_SIZE);
-        Self { grpc, metadata, versions: vec![V1, V1ALPHA], conversation: None }
+        Self {
+            grpc,
+            metadata,
+            versions: vec![V1, V1ALPHA],
+            conversation: None,
+        }
     }
 
     /// The description of the method's service.
     pub(super) async fn service(&mut self, name: &MethodName) -> Result<ServiceDescriptor, ResolveError> {
-        let unusable = |source: SchemaError| ResolveError::Unusable { service: name.service.clone(), source };
+        let unusable = |source: SchemaError| ResolveError::Unusable {
+            service: name.service.clone(),
+            source,
+        };
 
         let mut files = Files::default();
-        match self.files(Question::FileContainingSymbol(name.service.clone())).await {
-            Ok(encoded) => encoded.iter().try_for_each(|file| files.add(file)).map_err(unusable)?,
+        match self
+            .files(Question::FileContainingSymbol(name.service.clone()))
+            .await
+        {
+            Ok(encoded) => encoded
+                .iter()
+                .try_for_each(|file| files.add(file))
+                .map_err(unusable)?,
             Err(unanswered) => return Err(self.no_service(name, unanswered).await),
         }
         while let Some(missing) = files.missing().map(ToOwned::to_owned) {
@@ -75,17 +90,24 @@ impl Reflection {
                 .files(Question::FileByFilename(missing.clone()))
                 .await
                 .map_err(|unanswered| unanswered.into_error(name, &missing))?;
-            encoded.iter().try_for_each(|file| files.add(file)).map_err(unusable)?;
+            encoded
+                .iter()
+                .try_for_each(|file| files.add(file))
+                .map_err(unusable)?;
             if !files.contains(&missing) {
                 let problem = "the answer is another file".to_owned();
-                return Err(ResolveError::Refused { asked: missing, problem });
+                return Err(ResolveError::Refused {
+                    asked: missing,
+                    problem,
+                });
             }
         }
         let pool = files.into_pool().map_err(unusable)?;
-        pool.get_service_by_name(&name.service).ok_or_else(|| ResolveError::Refused {
-            asked: name.service.clone(),
-            problem: "the service is not in the files that the server says it is in".to_owned(),
-        })
+        pool.get_service_by_name(&name.service)
+            .ok_or_else(|| ResolveError::Refused {
+                asked: name.service.clone(),
+                problem: "the service is not in the files that the server says it is in".to_owned(),
+            })
     }
 
     /// Tells a service that is not there from one that the server will not describe.
@@ -99,7 +121,10 @@ impl Reflection {
                 if available.contains(&name.service) {
                     unanswered.into_error(name, &name.service)
                 } else {
-                    ResolveError::UnknownService { service: name.service.clone(), available }
+                    ResolveError::UnknownService {
+                        service: name.service.clone(),
+                        available,
+                    }
                 }
             }
             _ => unanswered.into_error(name, &name.service),
@@ -117,7 +142,10 @@ impl Reflection {
     }
 
     async fn ask(&mut self, question: Question) -> Result<Answer, Unanswered> {
-        let request = ServerReflectionRequest { host: String::new(), message_request: Some(question) };
+        let request = ServerReflectionRequest {
+            host: String::new(),
+            message_request: Some(question),
+        };
         let response = match self.conversation.take() {
             None => self.open(request).await?,
             Some(mut conversation) => match conversation.ask(request.clone()).await {
@@ -131,9 +159,10 @@ impl Reflection {
             },
         };
         match response.message_response {
-            Some(Answer::ErrorResponse(error)) => {
-                Err(Unanswered::Refused { code: error.error_code, message: error.error_message })
-            }
+            Some(Answer::ErrorResponse(error)) => Err(Unanswered::Refused {
+                code: error.error_code,
+                message: error.error_message,
+            }),
             Some(answer) => Ok(answer),
             None => Err(Unanswered::Refused {
                 code: Code::Internal.into(),
@@ -143,7 +172,10 @@ impl Reflection {
     }
 
     /// Begins a conversation with its first question, in the first version that the server offers.
-    async fn open(&mut self, request: ServerReflectionRequest) -> Result<ServerReflectionResponse, Unanswered> {
+    async fn open(
+        &mut self,
+        request: ServerReflectionRequest,
+    ) -> Result<ServerReflectionResponse, Unanswered> {
         while let Some(version) = self.versions.first().cloned() {
             match self.begin(version, request.clone()).await {
                 Ok((conversation, response)) => {
@@ -177,18 +209,29 @@ impl Reflection {
         *request.metadata_mut() = self.metadata.clone();
 
         self.grpc.ready().await?;
-        let response = self.grpc.streaming(request, version, ProstCodec::default()).await?;
-        let mut conversation = Conversation { questions, answers: response.into_inner() };
+        let response = self
+            .grpc
+            .streaming(request, version, ProstCodec::default())
+            .await?;
+        let mut conversation = Conversation {
+            questions,
+            answers: response.into_inner(),
+        };
         match conversation.answers.message().await? {
             Some(response) => Ok((conversation, response)),
-            None => Err(Status::internal("the server ended the reflection call without an answer")),
+            None => Err(Status::internal(
+                "the server ended the reflection call without an answer",
+            )),
         }
     }
 }
 
 impl Conversation {
     /// The answer; `None` if the server has ended the call.
-    async fn ask(&mut self, request: ServerReflectionRequest) -> Result<Option<ServerReflectionResponse>, Status> {
+    async fn ask(
+        &mut self,
+        request: ServerReflectionRequest,
+    ) -> Result<Option<ServerReflectionResponse>, Status> {
         if self.questions.send(request).await.is_err() {
             return Ok(None);
         }
@@ -201,7 +244,10 @@ impl From<Status> for Unanswered {
         // Some servers, tonic's among them, end the call where others answer with an error response.
         let about_the_question = matches!(status.code(), Code::NotFound | Code::InvalidArgument);
         if about_the_question && !is_from_tunnel(&status) {
-            return Self::Refused { code: status.code().into(), message: status.message().to_owned() };
+            return Self::Refused {
+                code: status.code().into(),
+                message: status.message().to_owned(),
+            };
         }
         Self::Failed(status)
     }
@@ -214,7 +260,9 @@ impl Unanswered {
                 asked: asked.to_owned(),
                 problem: format!("{}: {message}", crate::status::name(Code::from(code))),
             },
-            Self::NotOffered => ResolveError::NoReflection { method: name.to_string() },
+            Self::NotOffered => ResolveError::NoReflection {
+                method: name.to_string(),
+            },
             Self::Failed(status) => Failure::without_schema(status).into(),
         }
     }

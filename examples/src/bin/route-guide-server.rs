@@ -6,7 +6,7 @@
     reason = "a command speaks to whoever started it"
 )]
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
 use adit_examples::route_guide;
@@ -45,6 +45,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
         .init();
 
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot watch for SIGINT")?;

@@ -14,7 +14,11 @@ fuzz_target!(|input: (bool, bool, u8, &[u8])| {
     let (on_control, is_client, size, bytes) = input;
     let role = if is_client { Role::Client } else { Role::Server };
     let decoder = || {
-        if on_control { FrameDecoder::control(role) } else { FrameDecoder::message(role, LIMIT) }
+        if on_control {
+            FrameDecoder::control(role)
+        } else {
+            FrameDecoder::message(role, LIMIT)
+        }
     };
     let mut whole = decoder();
     let mut chunked = decoder();

@@ -30,20 +30,18 @@ fuzz_target!(|fields: &[u8]| {
         assert_same(&again.headers, &parts.headers);
     }
     if let Ok(response) = head::decode_response(section.clone(), LIMIT) {
-        let (mut parts, ()) = response.into_parts();
+        let (parts, ()) = response.into_parts();
         let mut frame = BytesMut::new();
         head::encode_response(parts.status, &parts.headers, &mut frame);
         let again = head::decode_response(section_of(frame), LIMIT);
         let (again, ()) = again.expect("what was accepted is accepted again").into_parts();
         assert_eq!(again.status, parts.status);
-        parts.headers.remove(HOST);
         assert_same(&again.headers, &parts.headers);
     }
-    if let Ok(mut trailers) = head::decode_trailers(section, LIMIT) {
+    if let Ok(trailers) = head::decode_trailers(section, LIMIT) {
         let mut frame = BytesMut::new();
         head::encode_trailers(&trailers, &mut frame);
         let again = head::decode_trailers(section_of(frame), LIMIT);
-        trailers.remove(HOST);
         assert_same(&again.expect("what was accepted is accepted again"), &trailers);
     }
 });

@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use http::{Request, Response};
 use quinn::{Connection, Endpoint, RecvStream, SendStream};
+use rustls::pki_types::CertificateDer;
 use tokio::task::JoinSet;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{Instrument as _, debug};
@@ -17,7 +18,7 @@ use super::readers::Readers;
 use super::receive::{MessageReader, ReceiveError, ReceivedBody};
 use super::send::send_message;
 use super::stream::{RecvHalf, SendHalf};
-use super::varint;
+use super::{certificates, varint};
 use crate::body::Body;
 use crate::link::{LinkError, Reset};
 use crate::rh3::code::Code;
@@ -32,6 +33,7 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 pub(crate) struct Link {
     endpoint: Endpoint,
     connection: Connection,
+    certificates: Vec<CertificateDer<'static>>,
     peer: Arc<Peer>,
     readers: Arc<Readers>,
     max_header_section: u32,
@@ -49,6 +51,7 @@ impl Link {
         Self {
             readers: Readers::new(connection.clone(), tuning),
             endpoint,
+            certificates: certificates(&connection),
             connection,
             peer,
             max_header_section: tuning.max_header_section,
@@ -80,6 +83,10 @@ impl Link {
                 Some(_) = calls.join_next() => {}
             }
         }
+    }
+
+    pub(crate) fn peer_certificates(&self) -> &[CertificateDer<'static>] {
+        &self.certificates
     }
 
     pub(crate) fn remote_address(&self) -> SocketAddr {

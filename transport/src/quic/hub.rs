@@ -19,7 +19,7 @@ use super::readers::Readers;
 use super::receive::{MessageReader, ReceiveError, ReceivedBody};
 use super::send::{SendError, send_message};
 use super::stream::{RecvHalf, SendHalf};
-use super::varint;
+use super::{certificates, varint};
 use crate::body::Body;
 use crate::link::{CallError, Delivered, LinkError};
 use crate::rh3::code::Code;
@@ -45,11 +45,6 @@ struct Inner {
 
 impl Link {
     pub(super) fn new(connection: Connection, tuning: &Tuning) -> Self {
-        let certificates = connection
-            .peer_identity()
-            .and_then(|identity| identity.downcast::<Vec<CertificateDer<'static>>>().ok())
-            .map(|certificates| *certificates)
-            .unwrap_or_default();
         let peer = Arc::new(Peer::new());
         let control = {
             let (connection, peer) = (connection.clone(), Arc::clone(&peer));
@@ -58,8 +53,8 @@ impl Link {
         };
         Self(Arc::new(Inner {
             readers: Readers::new(connection.clone(), tuning),
+            certificates: certificates(&connection),
             connection,
-            certificates,
             peer,
             max_header_section: tuning.max_header_section,
             _control: AbortOnDropHandle::new(tokio::spawn(control.in_current_span())),

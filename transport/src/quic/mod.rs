@@ -13,6 +13,8 @@ mod receive;
 mod send;
 mod stream;
 
+use rustls::pki_types::CertificateDer;
+
 use crate::link::LinkError;
 use crate::rh3::code::Code;
 
@@ -39,6 +41,13 @@ impl From<quinn::ConnectionError> for LinkError {
             E::VersionMismatch | E::CidsExhausted => Self::Protocol(error.to_string()),
         }
     }
+}
+
+/// The certificates that the peer's handshake was verified with.
+fn certificates(connection: &quinn::Connection) -> Vec<CertificateDer<'static>> {
+    let identity = connection.peer_identity();
+    let certificates = identity.and_then(|identity| identity.downcast::<Vec<_>>().ok());
+    certificates.map(|certificates| *certificates).unwrap_or_default()
 }
 
 /// Whether a close code says that nothing went wrong: H3_NO_ERROR, or the 0 of peers that name none.

@@ -25,9 +25,15 @@ async fn a_call_passes_as_it_is() {
             }
             let tail = body.trailers().await.unwrap();
             seen.send((head, data, tail)).await.unwrap();
-            let response = Response::builder().header("b", "1").header("a", "2").header("b", "3").body(()).unwrap();
+            let response = Response::builder()
+                .header("b", "1")
+                .header("a", "2")
+                .header("b", "3")
+                .body(())
+                .unwrap();
             let mut send = respond.send_response(response, false).unwrap();
-            send.send_data(Bytes::from_static(b"\0\0\0\0\x02ok"), false).unwrap();
+            send.send_data(Bytes::from_static(b"\0\0\0\0\x02ok"), false)
+                .unwrap();
             let mut tail = trailers();
             tail.insert("detail-bin", HeaderValue::from_static("AAEC"));
             send.send_trailers(tail).unwrap();
@@ -37,26 +43,51 @@ async fn a_call_passes_as_it_is() {
 
     let (feed, body) = streamed();
     let mut sent = request("/a.B/C?d=e", body);
-    sent.headers_mut().insert("user-agent", HeaderValue::from_static("grpc-python/1"));
-    for (name, value) in [("x", "1"), ("y-bin", "AA,AQ=="), ("x", "2"), ("grpc-timeout", "1S")] {
+    sent.headers_mut()
+        .insert("user-agent", HeaderValue::from_static("grpc-python/1"));
+    for (name, value) in [
+        ("x", "1"),
+        ("y-bin", "AA,AQ=="),
+        ("x", "2"),
+        ("grpc-timeout", "1S"),
+    ] {
         sent.headers_mut().append(name, HeaderValue::from_static(value));
     }
-    let expected: Vec<_> = sent.headers().iter().map(|(name, value)| (name.clone(), value.clone())).collect();
-    feed.send(Ok(Frame::data(Bytes::from_static(b"one")))).await.unwrap();
+    let expected: Vec<_> = sent
+        .headers()
+        .iter()
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect();
+    feed.send(Ok(Frame::data(Bytes::from_static(b"one"))))
+        .await
+        .unwrap();
     feed.send(Ok(Frame::data(Bytes::new()))).await.unwrap();
-    feed.send(Ok(Frame::data(Bytes::from_static(b"two")))).await.unwrap();
+    feed.send(Ok(Frame::data(Bytes::from_static(b"two"))))
+        .await
+        .unwrap();
     feed.send(Ok(Frame::trailers(trailers()))).await.unwrap();
     let response = soon(server.upstream().call(sent)).await.unwrap();
 
     let (head, data, tail) = soon(requests.recv()).await.unwrap();
     assert_eq!(head.method, "POST");
-    assert_eq!(head.uri.to_string(), format!("http://{}/a.B/C?d=e", server.address));
-    let got: Vec<_> = head.headers.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+    assert_eq!(
+        head.uri.to_string(),
+        format!("http://{}/a.B/C?d=e", server.address)
+    );
+    let got: Vec<_> = head
+        .headers
+        .iter()
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect();
     assert_eq!(got, expected);
     assert_eq!(data, b"onetwo");
     assert_eq!(tail.unwrap(), trailers());
 
-    let names: Vec<_> = response.headers().iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
+    let names: Vec<_> = response
+        .headers()
+        .iter()
+        .map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()))
+        .collect();
     assert_eq!(names, ["b: 1", "b: 3", "a: 2"]);
     assert!(!response.body().is_end_stream());
     let (data, tail) = soon(collect(response.into_body())).await.unwrap();
@@ -77,13 +108,16 @@ async fn large_bodies_pass_both_ways_past_every_window() {
             while !chunk.is_empty() {
                 send.reserve_capacity(chunk.len());
                 let room = poll_fn(|cx| send.poll_capacity(cx)).await.unwrap().unwrap();
-                send.send_data(chunk.split_to(room.min(chunk.len())), false).unwrap();
+                send.send_data(chunk.split_to(room.min(chunk.len())), false)
+                    .unwrap();
             }
         }
         send.send_trailers(trailers()).unwrap();
     })
     .await;
-    let response = soon(server.upstream().call(request("/a.B/C", full(vec![7; SIZE])))).await.unwrap();
+    let response = soon(server.upstream().call(request("/a.B/C", full(vec![7; SIZE]))))
+        .await
+        .unwrap();
     let (data, tail) = soon(collect(response.into_body())).await.unwrap();
     assert_eq!(data.len(), SIZE);
     assert_eq!(tail["grpc-status"], "0");
@@ -105,7 +139,10 @@ async fn trailers_only_stays_trailers_only() {
     let (_feed, body) = streamed();
     let response = soon(upstream.call(request("/a.B/Early", body))).await.unwrap();
     assert!(response.body().is_end_stream());
-    assert_eq!(soon(collect(response.into_body())).await.unwrap(), (Bytes::new(), HeaderMap::new()));
+    assert_eq!(
+        soon(collect(response.into_body())).await.unwrap(),
+        (Bytes::new(), HeaderMap::new())
+    );
 }
 
 /// HTTP/2 error codes, and what each becomes. `None`: a status, for want of a code.
@@ -130,7 +167,13 @@ const RESETS: [(u32, Option<Code>); 15] = [
 #[tokio::test]
 async fn an_upstreams_reset_keeps_its_meaning() {
     let server = Server::start(Builder::new(), |(request, mut respond)| async move {
-        let (place, code) = request.uri().path().strip_prefix("/reset/").unwrap().split_once('/').unwrap();
+        let (place, code) = request
+            .uri()
+            .path()
+            .strip_prefix("/reset/")
+            .unwrap()
+            .split_once('/')
+            .unwrap();
         let reason = Reason::from(code.parse::<u32>().unwrap());
         if place == "head" {
             respond.send_reset(reason);
@@ -153,10 +196,17 @@ async fn an_upstreams_reset_keeps_its_meaning() {
         }
 
         let (feed, body) = streamed();
-        let response = soon(upstream.call(request(&format!("/reset/body/{number}"), body))).await.unwrap();
+        let response = soon(upstream.call(request(&format!("/reset/body/{number}"), body)))
+            .await
+            .unwrap();
         let mut body = response.into_body();
-        assert_eq!(soon(body.frame()).await.unwrap().unwrap().into_data().unwrap(), "x");
-        feed.send(Ok(Frame::data(Bytes::from_static(b"go on")))).await.unwrap();
+        assert_eq!(
+            soon(body.frame()).await.unwrap().unwrap().into_data().unwrap(),
+            "x"
+        );
+        feed.send(Ok(Frame::data(Bytes::from_static(b"go on"))))
+            .await
+            .unwrap();
         match (expected, soon(collect(body)).await) {
             (Some(code), Err(BodyError::Reset(got))) => assert_eq!(got, code, "{number:#x} in the body"),
             (None, Ok((_, tail))) => {
@@ -216,7 +266,13 @@ async fn dropping_the_responses_body_cancels() {
     // The last one fills the upstream's window: nothing of it can be sent when the call is cancelled.
     for body in [full("whole"), open, full(vec![0; 4 << 20])] {
         let mut response = soon(upstream.call(request("/a.B/C", body))).await.unwrap();
-        assert!(soon(response.body_mut().frame()).await.unwrap().unwrap().is_data());
+        assert!(
+            soon(response.body_mut().frame())
+                .await
+                .unwrap()
+                .unwrap()
+                .is_data()
+        );
         drop(response);
         assert_eq!(soon(resets.recv()).await.unwrap(), Reason::CANCEL);
     }
@@ -237,20 +293,32 @@ async fn a_request_that_is_given_up_cancels() {
     soon(arrived.recv()).await.unwrap();
     feed.send(given_up()).await.unwrap();
     assert_eq!(soon(resets.recv()).await.unwrap(), Reason::CANCEL);
-    assert_eq!(soon(call).await.unwrap().unwrap_err(), Reset(Code::EXCESSIVE_LOAD));
+    assert_eq!(
+        soon(call).await.unwrap().unwrap_err(),
+        Reset(Code::EXCESSIVE_LOAD)
+    );
 
     let (feed, body) = streamed();
     let response = soon(upstream.call(request("/a.B/C", body))).await.unwrap();
     feed.send(given_up()).await.unwrap();
     assert_eq!(soon(resets.recv()).await.unwrap(), Reason::CANCEL);
     let end = soon(collect(response.into_body())).await.unwrap_err();
-    assert!(matches!(end, BodyError::Reset(Code::REQUEST_CANCELLED)), "{end:?}");
+    assert!(
+        matches!(end, BodyError::Reset(Code::REQUEST_CANCELLED)),
+        "{end:?}"
+    );
 }
 
 #[tokio::test]
 async fn long_metadata_fails_its_own_call_only() {
     let server = Server::start(Builder::new(), |(request, mut respond)| async move {
-        let (place, size) = request.uri().path().strip_prefix('/').unwrap().split_once('/').unwrap();
+        let (place, size) = request
+            .uri()
+            .path()
+            .strip_prefix('/')
+            .unwrap()
+            .split_once('/')
+            .unwrap();
         if place == "answer" {
             // Ends when the client says so: after the others have failed.
             let mut body = request.into_body();
@@ -262,7 +330,10 @@ async fn long_metadata_fails_its_own_call_only() {
             let mut left: usize = size.parse().unwrap();
             for number in 0.. {
                 let part = left.min(32 << 10);
-                map.append(HeaderName::from_bytes(format!("x-{number}").as_bytes()).unwrap(), value(part));
+                map.append(
+                    HeaderName::from_bytes(format!("x-{number}").as_bytes()).unwrap(),
+                    value(part),
+                );
                 left -= part;
                 if left == 0 {
                     break;
@@ -284,7 +355,16 @@ async fn long_metadata_fails_its_own_call_only() {
     let (feed, body) = streamed();
     let neighbour = tokio::spawn({
         let upstream = upstream.clone();
-        async move { collect(upstream.call(request("/answer/0", body)).await.unwrap().into_body()).await }
+        async move {
+            collect(
+                upstream
+                    .call(request("/answer/0", body))
+                    .await
+                    .unwrap()
+                    .into_body(),
+            )
+            .await
+        }
     });
 
     let response = soon(upstream.call(get("/head/102400"))).await.unwrap();
@@ -304,10 +384,16 @@ async fn long_metadata_fails_its_own_call_only() {
     let response = soon(upstream.call(get("/trailers/143360"))).await.unwrap();
     let (_, tail) = soon(collect(response.into_body())).await.unwrap();
     assert_eq!(tail["adit-error"], "upstream-protocol");
-    assert!(tail["grpc-message"].to_str().unwrap().contains("131072"), "{tail:?}");
+    assert!(
+        tail["grpc-message"].to_str().unwrap().contains("131072"),
+        "{tail:?}"
+    );
 
     drop(feed);
     let (data, tail) = soon(neighbour).await.unwrap().unwrap();
-    assert_eq!((&data[..], &tail["grpc-status"]), (&b"neighbour"[..], &HeaderValue::from_static("0")));
+    assert_eq!(
+        (&data[..], &tail["grpc-status"]),
+        (&b"neighbour"[..], &HeaderValue::from_static("0"))
+    );
     assert_eq!(server.connections(), 1);
 }

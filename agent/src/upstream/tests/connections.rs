@@ -35,7 +35,11 @@ async fn status(upstream: &crate::upstream::Upstream) -> String {
     let response = upstream.call(get("/a.B/C")).await.unwrap();
     let head = response.headers().get("grpc-status").cloned();
     let (_, tail) = collect(response.into_body()).await.unwrap();
-    head.or(tail.get("grpc-status").cloned()).unwrap().to_str().unwrap().to_owned()
+    head.or(tail.get("grpc-status").cloned())
+        .unwrap()
+        .to_str()
+        .unwrap()
+        .to_owned()
 }
 
 #[tokio::test]
@@ -224,7 +228,8 @@ async fn connections_end_with_the_last_clone() {
     let server = Server::accept(move |stream| {
         let ended = ended.clone();
         async move {
-            let mut connection: h2::server::Connection<_, Bytes> = Builder::new().handshake(stream).await.unwrap();
+            let mut connection: h2::server::Connection<_, Bytes> =
+                Builder::new().handshake(stream).await.unwrap();
             while let Some(Ok(exchange)) = connection.accept().await {
                 tokio::spawn(answer(exchange, "ok"));
             }

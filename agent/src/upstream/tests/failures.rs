@@ -24,14 +24,23 @@ async fn nobody_listens() {
     let address = listener.local_addr().unwrap();
     drop(listener);
     let folder = tempfile::tempdir().unwrap();
-    for address in [format!("http://{address}"), format!("unix:{}", folder.path().join("none").display())] {
+    for address in [
+        format!("http://{address}"),
+        format!("unix:{}", folder.path().join("none").display()),
+    ] {
         let upstream = upstream(&address);
         let response = soon(upstream.call(get("/a.B/C"))).await.unwrap();
         assert_eq!(response.headers()["adit-error"], "upstream-refused");
         assert_eq!(response.headers()["adit-delivered"], "no");
         assert_eq!(response.headers()["grpc-status"], "14");
-        let message = tonic::Status::from_header_map(response.headers()).unwrap().message().to_owned();
-        assert!(message.contains(&address) && message.contains("--upstream"), "{message}");
+        let message = tonic::Status::from_header_map(response.headers())
+            .unwrap()
+            .message()
+            .to_owned();
+        assert!(
+            message.contains(&address) && message.contains("--upstream"),
+            "{message}"
+        );
         assert!(http_body::Body::is_end_stream(response.body()));
     }
 }
@@ -59,17 +68,27 @@ async fn an_upstream_that_comes_up_is_found() {
 
 #[tokio::test]
 async fn a_server_of_another_protocol_is_found_out_before_a_call_is_sent() {
-    let server = Server::accept(|mut stream| async move {
-        let mut preface = [0; 24];
-        let _ = stream.read_exact(&mut preface).await;
-        let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\r\n").await;
+    let http1 = Server::accept(|mut stream| async move {
+        let _ = stream
+            .write_all(b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\r\n")
+            .await;
+        let _ = stream.read_to_end(&mut Vec::new()).await;
     })
     .await;
-    let response = soon(server.upstream().call(get("/a.B/C"))).await.unwrap();
-    assert_eq!(response.headers()["adit-error"], "upstream-refused");
-    assert_eq!(response.headers()["adit-delivered"], "no");
-    let message = tonic::Status::from_header_map(response.headers()).unwrap().message().to_owned();
-    assert!(message.contains("as an HTTP/2 server"), "{message}");
+    let closing = Server::accept(|stream| async move { drop(stream) }).await;
+    for (server, expected) in [
+        (http1, "as an HTTP/2 server"),
+        (closing, "before it spoke HTTP/2"),
+    ] {
+        let response = soon(server.upstream().call(get("/a.B/C"))).await.unwrap();
+        assert_eq!(response.headers()["adit-error"], "upstream-refused");
+        assert_eq!(response.headers()["adit-delivered"], "no");
+        let message = tonic::Status::from_header_map(response.headers())
+            .unwrap()
+            .message()
+            .to_owned();
+        assert!(message.contains(expected), "{message}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -81,14 +100,18 @@ async fn a_server_that_says_nothing_is_given_up() {
     .await;
     let response = server.upstream().call(get("/a.B/C")).await.unwrap();
     assert_eq!(response.headers()["adit-error"], "upstream-refused");
-    let message = tonic::Status::from_header_map(response.headers()).unwrap().message().to_owned();
+    let message = tonic::Status::from_header_map(response.headers())
+        .unwrap()
+        .message()
+        .to_owned();
     assert!(message.contains("within 5 s"), "{message}");
 }
 
 #[tokio::test]
 async fn a_connection_lost_before_the_response_may_have_delivered() {
     let server = Server::accept(|stream| async move {
-        let mut connection: h2::server::Connection<_, Bytes> = Builder::new().handshake(stream).await.unwrap();
+        let mut connection: h2::server::Connection<_, Bytes> =
+            Builder::new().handshake(stream).await.unwrap();
         let _exchange = connection.accept().await;
     })
     .await;
@@ -106,7 +129,8 @@ async fn a_connection_lost_in_the_response_is_told_in_the_trailers() {
         move |stream| {
             let kill = Arc::clone(&kill);
             async move {
-                let mut connection: h2::server::Connection<_, Bytes> = Builder::new().handshake(stream).await.unwrap();
+                let mut connection: h2::server::Connection<_, Bytes> =
+                    Builder::new().handshake(stream).await.unwrap();
                 let (_request, mut respond) = connection.accept().await.unwrap().unwrap();
                 let mut send = respond.send_response(head(), false).unwrap();
                 send.send_data(Bytes::from_static(b"x"), false).unwrap();
@@ -120,7 +144,13 @@ async fn a_connection_lost_in_the_response_is_told_in_the_trailers() {
     .await;
     let upstream = server.upstream();
     let mut response = soon(upstream.call(get("/a.B/C"))).await.unwrap();
-    assert!(soon(response.body_mut().frame()).await.unwrap().unwrap().is_data());
+    assert!(
+        soon(response.body_mut().frame())
+            .await
+            .unwrap()
+            .unwrap()
+            .is_data()
+    );
     kill.notify_one();
     let (_, tail) = soon(collect(response.into_body())).await.unwrap();
     assert_eq!(tail["grpc-status"], "14");

@@ -70,7 +70,11 @@ async fn a_service_that_fails_resets_its_call() {
         ("/reset", Code::EXCESSIVE_LOAD),
         ("/cancelled", Code::REQUEST_CANCELLED),
     ] {
-        assert_eq!(soon(upstream.call(get(path))).await.unwrap_err(), Reset(code), "{path}");
+        assert_eq!(
+            soon(upstream.call(get(path))).await.unwrap_err(),
+            Reset(code),
+            "{path}"
+        );
     }
 }
 
@@ -79,7 +83,10 @@ async fn a_body_that_fails_resets_its_call() {
     type Frames = Pin<Box<dyn futures_util::Stream<Item = Result<Frame<Bytes>, Reset>> + Send>>;
     let upstream = Upstream::service(Answering(
         |_: &str| -> Result<_, Infallible> {
-            let frames = [Ok(Frame::data(Bytes::from_static(b"x"))), Err(Reset(Code::REQUEST_REJECTED))];
+            let frames = [
+                Ok(Frame::data(Bytes::from_static(b"x"))),
+                Err(Reset(Code::REQUEST_REJECTED)),
+            ];
             let frames: Frames = Box::pin(stream::iter(frames));
             Ok(Response::new(StreamBody::new(frames)))
         },

@@ -65,7 +65,11 @@ impl Server {
                 tasks.spawn(handler(stream));
             }
         });
-        Self { address, connections, _task: AbortOnDropHandle::new(task) }
+        Self {
+            address,
+            connections,
+            _task: AbortOnDropHandle::new(task),
+        }
     }
 
     /// Connections that were accepted so far.
@@ -84,7 +88,9 @@ where
     T: AsyncRead + AsyncWrite + Unpin,
 {
     let mut tasks = JoinSet::new();
-    let Ok(mut connection) = builder.handshake(io).await else { return };
+    let Ok(mut connection) = builder.handshake(io).await else {
+        return;
+    };
     while let Some(Ok(exchange)) = connection.accept().await {
         tasks.spawn(handler(exchange));
     }
@@ -116,13 +122,18 @@ pub(crate) fn full(data: impl Into<Bytes>) -> Body {
 /// A body that is fed by the test, and ends when its sender is dropped.
 pub(crate) fn streamed() -> (mpsc::Sender<Result<Frame<Bytes>, BodyError>>, Body) {
     let (sender, receiver) = mpsc::channel(4);
-    let frames = stream::unfold(receiver, |mut receiver| async { Some((receiver.recv().await?, receiver)) });
+    let frames = stream::unfold(receiver, |mut receiver| async {
+        Some((receiver.recv().await?, receiver))
+    });
     (sender, Body::new(StreamBody::new(Box::pin(frames))))
 }
 
 /// A gRPC response's head.
 pub(crate) fn head() -> Response<()> {
-    Response::builder().header("content-type", "application/grpc").body(()).unwrap()
+    Response::builder()
+        .header("content-type", "application/grpc")
+        .body(())
+        .unwrap()
 }
 
 pub(crate) fn trailers() -> HeaderMap {
@@ -132,7 +143,8 @@ pub(crate) fn trailers() -> HeaderMap {
 /// Answers a call at once with `data` and status 0.
 pub(crate) async fn answer((_, mut respond): Exchange, data: &'static str) {
     let mut send = respond.send_response(head(), false).unwrap();
-    send.send_data(Bytes::from_static(data.as_bytes()), false).unwrap();
+    send.send_data(Bytes::from_static(data.as_bytes()), false)
+        .unwrap();
     send.send_trailers(trailers()).unwrap();
 }
 
@@ -145,5 +157,7 @@ pub(crate) async fn collect(body: Body) -> Result<(Bytes, HeaderMap), BodyError>
 
 /// Ends a test that would wait for ever.
 pub(crate) async fn soon<F: Future>(future: F) -> F::Output {
-    tokio::time::timeout(Duration::from_secs(20), future).await.expect("it takes too long")
+    tokio::time::timeout(Duration::from_secs(20), future)
+        .await
+        .expect("it takes too long")
 }

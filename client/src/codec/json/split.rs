@@ -21,11 +21,19 @@ impl Document {
     /// number of bytes in that line up to and including the one meant.
     pub(super) fn position(&self, line: usize, column: usize) -> Position {
         let line = line.max(1);
-        let text = self.bytes.split(|&byte| byte == b'\n').nth(line - 1).unwrap_or_default();
+        let text = self
+            .bytes
+            .split(|&byte| byte == b'\n')
+            .nth(line - 1)
+            .unwrap_or_default();
         let characters = count_characters(text.get(..column).unwrap_or(text)).max(1);
         Position {
             line: self.start.line + line - 1,
-            column: if line == 1 { self.start.column + characters - 1 } else { characters },
+            column: if line == 1 {
+                self.start.column + characters - 1
+            } else {
+                characters
+            },
         }
     }
 }
@@ -81,13 +89,23 @@ impl Splitter {
             match self.state {
                 State::Between => self.state = State::beginning(byte),
                 State::Nested { depth } => match byte {
-                    b'"' => self.state = State::String { depth, escaped: false },
+                    b'"' => {
+                        self.state = State::String {
+                            depth,
+                            escaped: false,
+                        }
+                    }
                     b'{' | b'[' => self.state = State::Nested { depth: depth + 1 },
                     b'}' | b']' if depth == 1 => return self.take(self.scanned + 1),
                     b'}' | b']' => self.state = State::Nested { depth: depth - 1 },
                     _ => {}
                 },
-                State::String { depth, escaped: true } => self.state = State::String { depth, escaped: false },
+                State::String { depth, escaped: true } => {
+                    self.state = State::String {
+                        depth,
+                        escaped: false,
+                    }
+                }
                 State::String { depth, .. } => match byte {
                     b'\\' => self.state = State::String { depth, escaped: true },
                     b'"' if depth == 0 => return self.take(self.scanned + 1),
@@ -153,7 +171,10 @@ impl State {
     fn beginning(byte: u8) -> Self {
         match byte {
             b'{' | b'[' => Self::Nested { depth: 1 },
-            b'"' => Self::String { depth: 0, escaped: false },
+            b'"' => Self::String {
+                depth: 0,
+                escaped: false,
+            },
             _ => Self::Scalar,
         }
     }
@@ -175,7 +196,10 @@ fn count_characters(text: &[u8]) -> usize {
 /// The place after `bytes` that began at `position`.
 fn after(position: Position, bytes: &[u8]) -> Position {
     match bytes.iter().rposition(|&byte| byte == b'\n') {
-        None => Position { column: position.column + count_characters(bytes), ..position },
+        None => Position {
+            column: position.column + count_characters(bytes),
+            ..position
+        },
         Some(last) => Position {
             line: position.line + bytes.iter().filter(|&&byte| byte == b'\n').count(),
             column: 1 + count_characters(bytes.get(last + 1..).unwrap_or_default()),

@@ -159,6 +159,12 @@ impl FrameDecoder {
         }
     }
 
+    /// Whether all that was pushed is read, so that there is nothing more to be had without another chunk.
+    #[must_use]
+    pub fn wants_chunk(&self) -> bool {
+        self.chunk.is_empty()
+    }
+
     /// Whether all that was received was also taken, and ends where a frame ends: if the stream ends too,
     /// [`finish`](Self::finish) succeeds.
     #[must_use]

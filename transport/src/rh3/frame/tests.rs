@@ -154,6 +154,7 @@ fn has_data_sees_past_headers_of_frames_only() {
         b"\x01\x01h\x00\x00\x21\x02xx\x00\x01d\x01\x01t",
     ));
     assert!(!decoder.has_data(), "HEADERS come first");
+    assert!(!decoder.wants_chunk());
     assert!(matches!(decoder.next_frame(), Ok(Some(Frame::Headers(_)))));
     assert!(decoder.has_data());
     assert!(decoder.has_data());
@@ -161,7 +162,7 @@ fn has_data_sees_past_headers_of_frames_only() {
     assert!(!decoder.has_data(), "trailers come next");
     assert!(!decoder.is_idle());
     assert!(matches!(decoder.next_frame(), Ok(Some(Frame::Headers(_)))));
-    assert!(decoder.is_idle());
+    assert!(decoder.is_idle() && decoder.wants_chunk());
 
     let mut decoder = message();
     decoder.push(Bytes::from_static(b"\x02\x00"));

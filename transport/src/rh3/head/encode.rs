@@ -61,37 +61,48 @@ pub fn encode_request(parts: &request::Parts, out: &mut BytesMut) -> Result<u64,
         + size_of(Pseudo::Authority.as_str().len(), authority.len())
         + size_of(Pseudo::Path.as_str().len(), slash.len() + path.len());
 
-    Ok(put_headers_frame(&parts.headers, pseudo_size, out, |out| {
-        put_pseudo(out, METHOD, method);
-        qpack::encode::put_indexed(out, SCHEME_HTTPS);
-        put_pseudo(out, AUTHORITY, authority);
-        if slash.is_empty() {
-            put_pseudo(out, PATH, path.as_bytes());
-        } else {
-            put_pseudo(out, PATH, format!("{slash}{path}").as_bytes());
-        }
-    }))
+    // The authority is in `:authority`.
+    let is_written =
+        |name: &HeaderName, value: &HeaderValue| *name != header::HOST && is_permitted(name, value);
+    Ok(put_headers_frame(
+        &parts.headers,
+        is_written,
+        pseudo_size,
+        out,
+        |out| {
+            put_pseudo(out, METHOD, method);
+            qpack::encode::put_indexed(out, SCHEME_HTTPS);
+            put_pseudo(out, AUTHORITY, authority);
+            if slash.is_empty() {
+                put_pseudo(out, PATH, path.as_bytes());
+            } else {
+                put_pseudo(out, PATH, format!("{slash}{path}").as_bytes());
+            }
+        },
+    ))
 }
 
 /// Appends the HEADERS frame of a response, interim ones included, and returns the size of its field section as
 /// RFC 9114 §4.2.2 measures it, to be compared with what the peer accepts. Of the fields it writes what
-/// [`encode_request`] does.
+/// [`encode_request`] does, and `host` too.
 pub fn encode_response(status: StatusCode, headers: &HeaderMap, out: &mut BytesMut) -> u64 {
     let pseudo_size = size_of(Pseudo::Status.as_str().len(), status.as_str().len());
-    put_headers_frame(headers, pseudo_size, out, |out| {
+    put_headers_frame(headers, is_permitted, pseudo_size, out, |out| {
         put_pseudo(out, STATUS, status.as_str().as_bytes());
     })
 }
 
 /// Appends the HEADERS frame of trailers, and returns the size of its field section as RFC 9114 §4.2.2 measures it, to
-/// be compared with what the peer accepts. Of the fields it writes what [`encode_request`] does.
+/// be compared with what the peer accepts. Of the fields it writes what [`encode_request`] does, and `host` too.
 pub fn encode_trailers(trailers: &HeaderMap, out: &mut BytesMut) -> u64 {
-    put_headers_frame(trailers, 0, out, |_| {})
+    put_headers_frame(trailers, is_permitted, 0, out, |_| {})
 }
 
-/// Appends a HEADERS frame; `put_pseudo_fields` appends the pseudo-header fields, whose size is `pseudo_size`.
+/// Appends a HEADERS frame of those fields that `is_written` selects; before them `put_pseudo_fields` appends the
+/// pseudo-header fields, whose size is `pseudo_size`.
 fn put_headers_frame(
     headers: &HeaderMap,
+    is_written: impl Fn(&HeaderName, &HeaderValue) -> bool,
     pseudo_size: usize,
     out: &mut BytesMut,
     put_pseudo_fields: impl FnOnce(&mut BytesMut),
@@ -138,13 +149,12 @@ fn size_of(name_len: usize, value_len: usize) -> usize {
     name_len + value_len + FIELD_OVERHEAD
 }
 
-/// Whether the field belongs into a message of HTTP/3, whose authority is in `:authority`.
-fn is_written(name: &HeaderName, value: &HeaderValue) -> bool {
-    match name.as_str().len() {
-        2 if *name == header::TE => is_te_trailers(value.as_bytes()),
-        4 => *name != header::HOST,
-        _ => !is_connection_specific(name),
+/// Whether the field may be in a message of HTTP/3 (RFC 9114 §4.2).
+fn is_permitted(name: &HeaderName, value: &HeaderValue) -> bool {
+    if *name == header::TE {
+        return is_te_trailers(value.as_bytes());
     }
+    !is_connection_specific(name)
 }
 
 /// Whether the field's values are secrets short enough to be guessed from a shared compression state (RFC 7541 §7.1.3).

@@ -302,6 +302,14 @@ fn fields_of_a_connection_are_neither_accepted_nor_written() {
         headers.insert("x", HeaderValue::from_static("y"));
         let decoded = decode_request(section_of(encoded_request(&parts)), LIMIT).unwrap();
         assert_eq!(decoded.headers(), &headers);
+        // In a response and its trailers `host` is a field like any other.
+        headers.insert("host", HeaderValue::from_static("b"));
+        let mut out = BytesMut::new();
+        encode_response(StatusCode::OK, &parts.headers, &mut out);
+        assert_eq!(
+            decode_response(section_of(out), LIMIT).unwrap().headers(),
+            &headers
+        );
         let mut out = BytesMut::new();
         encode_trailers(&parts.headers, &mut out);
         assert_eq!(decode_trailers(section_of(out), LIMIT).unwrap(), headers);

@@ -1,0 +1,60 @@
+//! The measured service: it answers at once, so that what is measured is the way to it.
+
+use bytes::Bytes;
+use futures_util::stream::{self, Repeat};
+use tonic::{Request, Response, Status};
+
+use pb::echo_server::{Echo, EchoServer};
+use pb::{DownloadRequest, Payload};
+
+/// `bench.v1`: the messages, the client and the server stub, generated from `echo.proto`.
+pub mod pb {
+    #![allow(
+        missing_docs,
+        unreachable_pub,
+        unused_qualifications,
+        clippy::all,
+        clippy::pedantic,
+        reason = "generated code"
+    )]
+    tonic::include_proto!("bench.v1");
+}
+
+/// The full name of the service, as it stands in a request's path.
+pub const SERVICE_NAME: &str = pb::echo_server::SERVICE_NAME;
+
+/// The longest message that a download may ask for, in bytes.
+const MAX_MESSAGE: u32 = 1 << 20;
+
+/// The service, ready to be served.
+#[must_use]
+pub fn service() -> EchoServer<EchoService> {
+    EchoServer::new(EchoService)
+}
+
+/// Echoes, and sends zeros.
+#[derive(Clone, Copy, Debug)]
+pub struct EchoService;
+
+#[tonic::async_trait]
+impl Echo for EchoService {
+    type DownloadStream = Repeat<Result<Payload, Status>>;
+
+    async fn unary(&self, request: Request<Payload>) -> Result<Response<Payload>, Status> {
+        Ok(Response::new(request.into_inner()))
+    }
+
+    async fn download(
+        &self,
+        request: Request<DownloadRequest>,
+    ) -> Result<Response<Self::DownloadStream>, Status> {
+        let size = request.into_inner().size;
+        if size > MAX_MESSAGE {
+            return Err(Status::invalid_argument(format!(
+                "messages of {size} bytes were asked for, and {MAX_MESSAGE} is the most"
+            )));
+        }
+        let data = Bytes::from(vec![0; size as usize]);
+        Ok(Response::new(stream::repeat(Ok(Payload { data }))))
+    }
+}

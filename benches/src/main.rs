@@ -1,0 +1,47 @@
+//! The `adit-bench` command: measurements that anyone can run again.
+
+mod loopback;
+mod node;
+mod processes;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[cfg(feature = "mimalloc")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Measures adit.
+#[derive(Debug, Parser)]
+#[command(name = "adit-bench", version, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Calls through hub and agent beside direct calls, all on this machine
+    Loopback(loopback::LoopbackArgs),
+    /// One of the measured processes
+    #[command(hide = true)]
+    Node(node::NodeArgs),
+}
+
+fn main() -> ExitCode {
+    let Arguments { command } = Arguments::parse();
+    let ended = match command {
+        Command::Loopback(args) => loopback::run(&args),
+        Command::Node(args) => node::run(args),
+    };
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Nobody is left to be told that standard error is closed.
+            let _ = writeln!(std::io::stderr(), "adit-bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

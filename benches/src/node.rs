@@ -1,0 +1,192 @@
+//! The measured processes: a hub, an agent, a server without a tunnel, and the load.
+//!
+//! Each says on standard output, one line of JSON, what the next one has to know, and ends when its standard input
+//! does: with whoever started it, however that ended.
+
+use std::future::pending;
+use std::io::Write as _;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use adit_agent::{Agent, Forwarder, HubAddress, Upstream};
+use adit_bench::load::{self, CONNECTION_WINDOW, Load, STREAM_WINDOW};
+use adit_bench::echo;
+use adit_certs::{AgentId, CredentialFiles, Credentials, Role};
+use adit_hub::Hub;
+use adit_transport::{Congestion, Tuning};
+use anyhow::Context as _;
+use clap::{Args, Subcommand};
+use serde::{Deserialize, Serialize};
+use tokio::io::AsyncReadExt as _;
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::transport::Server;
+use tracing_subscriber::EnvFilter;
+
+/// The id of the agent.
+pub(crate) const AGENT: &str = "bench";
+
+/// How long the first calls wait for the agent.
+const RECONNECT_GRACE: Duration = Duration::from_secs(10);
+
+#[derive(Debug, Args)]
+pub(crate) struct NodeArgs {
+    /// Threads that do the work: with one, a current-thread runtime
+    #[arg(long)]
+    workers: NonZeroUsize,
+    #[command(subcommand)]
+    role: NodeRole,
+}
+
+#[derive(Debug, Subcommand)]
+enum NodeRole {
+    Hub {
+        #[arg(long)]
+        certs: PathBuf,
+        #[arg(long)]
+        congestion: Congestion,
+    },
+    Agent {
+        #[arg(long)]
+        certs: PathBuf,
+        #[arg(long)]
+        congestion: Congestion,
+        #[arg(long)]
+        hub: HubAddress,
+    },
+    Server,
+    Load {
+        #[arg(long)]
+        target: SocketAddr,
+        #[arg(long)]
+        seconds: f64,
+        /// Calls at a time; left out, a download
+        #[arg(long)]
+        concurrency: Option<NonZeroUsize>,
+    },
+}
+
+/// Where a hub listens.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct HubPorts {
+    pub(crate) agents: SocketAddr,
+    pub(crate) clients: SocketAddr,
+}
+
+/// The measured time begins.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Begun;
+
+/// Is one of the processes until whoever started it ends.
+pub(crate) fn run(args: NodeArgs) -> anyhow::Result<()> {
+    // What goes wrong is said; everything else would be measured.
+    tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::new("warn"))
+        .with_writer(std::io::stderr)
+        .init();
+    let mut runtime = match args.workers.get() {
+        1 => tokio::runtime::Builder::new_current_thread(),
+        count => {
+            let mut runtime = tokio::runtime::Builder::new_multi_thread();
+            runtime.worker_threads(count);
+            runtime
+        }
+    };
+    let runtime = runtime.enable_all().build().context("cannot start the runtime")?;
+    let ended = runtime.block_on(async {
+        tokio::select! {
+            ended = be(args.role) => ended,
+            () = input_ends() => Ok(()),
+        }
+    });
+    // The thread that reads standard input must not keep the process.
+    runtime.shutdown_background();
+    ended
+}
+
+async fn be(role: NodeRole) -> anyhow::Result<()> {
+    match role {
+        NodeRole::Hub { certs, congestion } => hub(certs, congestion).await,
+        NodeRole::Agent { certs, congestion, hub } => agent(certs, congestion, hub).await,
+        NodeRole::Server => server().await,
+        NodeRole::Load { target, seconds, concurrency } => {
+            let load = concurrency.map_or(Load::Download, |concurrency| Load::Calls { concurrency });
+            let time = Duration::try_from_secs_f64(seconds)?;
+            let begin = || {
+                // Whoever reads this is gone if it fails, and so is this process in a moment.
+                let _ = say(&Begun);
+            };
+            say(&load::run(load, target, AGENT.parse()?, time, begin).await?)
+        }
+    }
+}
+
+async fn hub(certs: PathBuf, congestion: Congestion) -> anyhow::Result<()> {
+    let hub = Hub::bind(adit_hub::Config {
+        agents: vec![(Ipv4Addr::LOCALHOST, 0).into()],
+        clients: (Ipv4Addr::LOCALHOST, 0).into(),
+        admin: (Ipv4Addr::LOCALHOST, 0).into(),
+        credentials: Credentials::load(&CredentialFiles::hub(&certs), Role::Hub)?,
+        trust_domain: None,
+        reconnect_grace: RECONNECT_GRACE,
+        tuning: tuning(congestion),
+    })
+    .await?;
+    let agents = hub.agents_addresses()?;
+    let agents = *agents.first().context("the hub has no port for agents")?;
+    say(&HubPorts { agents, clients: hub.clients_address()? })?;
+    hub.run(pending()).await;
+    Ok(())
+}
+
+async fn agent(certs: PathBuf, congestion: Congestion, hub: HubAddress) -> anyhow::Result<()> {
+    let id: AgentId = AGENT.parse()?;
+    let agent = Agent::new(adit_agent::Config {
+        credentials: Credentials::load(&CredentialFiles::agent(&certs, &id), Role::Agent)?,
+        id,
+        hubs: vec![hub],
+        forwarder: Forwarder::new([(None, Upstream::service(echo::service()))])?,
+        services: vec![echo::SERVICE_NAME.to_owned()],
+        tuning: tuning(congestion),
+    })?;
+    agent.run(pending()).await;
+    Ok(())
+}
+
+/// A server without a tunnel, with the windows that the hub has.
+async fn server() -> anyhow::Result<()> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("cannot listen")?;
+    say(&listener.local_addr()?)?;
+    // `Server` sets TCP_NODELAY only on sockets that it accepts itself.
+    let connections = TcpListenerStream::new(listener);
+    let connections = tokio_stream::StreamExt::map(connections, |accepted| {
+        accepted.and_then(|stream| stream.set_nodelay(true).map(|()| stream))
+    });
+    Server::builder()
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .add_service(echo::service())
+        .serve_with_incoming(connections)
+        .await?;
+    Ok(())
+}
+
+fn tuning(congestion: Congestion) -> Tuning {
+    Tuning { congestion, ..Tuning::default() }
+}
+
+fn say(what: &impl Serialize) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    serde_json::to_writer(&mut out, what)?;
+    writeln!(out)?;
+    out.flush()?;
+    Ok(())
+}
+
+async fn input_ends() {
+    let mut input = tokio::io::stdin();
+    let mut ignored = [0; 64];
+    while matches!(input.read(&mut ignored).await, Ok(1..)) {}
+}

@@ -1,0 +1,137 @@
+//! `adit call`: one gRPC call from the command line.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use adit_certs::{AgentId, ClientName};
+use adit_client::call::{Call, CallError};
+use adit_client::codec::Codecs;
+use adit_client::connection::Connection;
+use adit_client::input::Input;
+use adit_client::metadata::{Header, Route, Selector, metadata};
+use adit_client::target::{MethodName, Target};
+use adit_client::tls::Trust;
+use anyhow::Context as _;
+use clap::builder::PossibleValuesParser;
+use tokio::time::Instant;
+
+/// What a failed call's exit code is counted from: the gRPC status is added to it.
+const EXIT_FAILED_CALL: u8 = 64;
+
+/// Arguments of `adit call`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct CallArgs {
+    /// The method, as in routeguide.RouteGuide/GetFeature
+    #[arg(value_name = "PACKAGE.SERVICE/METHOD", env = "ADIT_CALL_METHOD")]
+    method: MethodName,
+    /// The hub's port for clients, or any gRPC server: http://HOST:PORT or https://HOST:PORT
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "ADIT_CALL_HUB",
+        default_value = "http://127.0.0.1:9090"
+    )]
+    hub: Target,
+    /// Directory with the CA that an https server's certificate is from (ca.pem), as `adit certs` writes it [default: the system's CAs]
+    #[arg(long, value_name = "DIR", env = "ADIT_CALL_CERTS")]
+    certs: Option<PathBuf>,
+    /// Present the certificate client-NAME.pem of that directory
+    #[arg(long, env = "ADIT_CALL_NAME", requires = "certs")]
+    name: Option<ClientName>,
+    /// Call the service of this agent
+    #[arg(long, value_name = "ID", env = "ADIT_CALL_AGENT", conflicts_with = "select")]
+    agent: Option<AgentId>,
+    /// Call the service of an agent that has these labels: region=eu,tier=edge
+    #[arg(long, value_name = "KEY=VALUE", env = "ADIT_CALL_SELECT")]
+    select: Option<Selector>,
+    /// The requests: DATA itself, @FILE, or @- for standard input; several, one after the other, for a method that
+    /// takes a stream. Without it, a method that takes one message gets an empty one
+    #[arg(
+        short,
+        long,
+        value_name = "DATA",
+        env = "ADIT_CALL_DATA",
+        hide_env_values = true
+    )]
+    data: Option<Input>,
+    /// Metadata to send, 'key: value'; base64 where the key ends in -bin. May be repeated
+    #[arg(
+        short = 'H',
+        long,
+        value_name = "KEY: VALUE",
+        env = "ADIT_CALL_HEADER",
+        hide_env_values = true,
+        value_delimiter = '\n'
+    )]
+    header: Vec<Header>,
+    /// How long everything may take, such as 10s; the server is told what is left of it [default: no limit]
+    #[arg(long, value_name = "DURATION", env = "ADIT_CALL_TIMEOUT", value_parser = humantime::parse_duration)]
+    timeout: Option<Duration>,
+    /// How long connecting may take
+    #[arg(
+        long,
+        value_name = "DURATION",
+        env = "ADIT_CALL_CONNECT_TIMEOUT",
+        default_value = "10s",
+        value_parser = humantime::parse_duration
+    )]
+    connect_timeout: Duration,
+    /// How requests and answers are written
+    #[arg(
+        long,
+        env = "ADIT_CALL_FORMAT",
+        default_value = "json",
+        value_parser = PossibleValuesParser::new(Codecs::standard().names())
+    )]
+    format: String,
+}
+
+/// Makes the call. Answers go to standard output, and nothing else does.
+///
+/// The exit code is 0, or 64 and the status of a call that failed; that is told on standard error.
+pub(crate) async fn run(args: CallArgs) -> anyhow::Result<ExitCode> {
+    let started = Instant::now();
+    // A time further off than the clock can tell is as good as none.
+    let deadline = args.timeout.and_then(|timeout| started.checked_add(timeout));
+    let trust = args.certs.clone().map_or(Trust::System, |dir| Trust::Certs {
+        dir,
+        name: args.name.clone(),
+    });
+    let codec = Codecs::standard()
+        .get(&args.format)
+        .with_context(|| format!("there is no format {:?}", args.format))?;
+    let route = args.agent.map(Route::Agent).or(args.select.map(Route::Select));
+    let metadata = metadata(&args.header, route.as_ref());
+
+    let connect_timeout = args
+        .timeout
+        .map_or(args.connect_timeout, |timeout| timeout.min(args.connect_timeout));
+    let connection = Connection::open(&args.hub, &trust, connect_timeout).await?;
+    let call = Call {
+        method: args.method,
+        input: args.data,
+        input_codec: codec.clone(),
+        output_codec: codec,
+        metadata,
+        deadline,
+    };
+    match call.run(&connection, &mut tokio::io::stdout()).await {
+        Ok(_outcome) => Ok(ExitCode::SUCCESS),
+        // Whoever read the answers has enough of them.
+        Err(CallError::Output(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => {
+            Ok(ExitCode::FAILURE)
+        }
+        Err(error) => {
+            let code = error.failure().map(|failure| failure.status().code());
+            let error = error.into();
+            match code.map(|code| u8::try_from(code as i32)) {
+                Some(Ok(status)) => {
+                    crate::process::complain(&error);
+                    Ok(ExitCode::from(EXIT_FAILED_CALL.saturating_add(status)))
+                }
+                _ => Err(error),
+            }
+        }
+    }
+}

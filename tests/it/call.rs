@@ -1,0 +1,219 @@
+//! `adit call`, as a script uses it, against an ordinary gRPC server.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests fail by panicking"
+)]
+
+use std::io::Write as _;
+use std::process::{Command, Output, Stdio};
+
+use adit_examples::route_guide;
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::TcpListener;
+use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
+
+/// A RouteGuide server; it ends with the test's runtime.
+async fn route_guide_server() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let routes = route_guide::routes().await;
+    tokio::spawn(
+        Server::builder()
+            .add_routes(routes)
+            .serve_with_incoming(TcpIncoming::from(listener)),
+    );
+    url
+}
+
+/// `adit call` of a method of the server at `url`, without variables that would change what it does.
+fn command(url: &str, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_adit"));
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("ADIT_")) {
+        command.env_remove(name);
+    }
+    command
+        .arg("call")
+        .args(["--hub", url])
+        .args(arguments)
+        .stdin(Stdio::null());
+    command
+}
+
+async fn adit_call(url: &str, arguments: &[&str]) -> Output {
+    tokio::process::Command::from(command(url, arguments))
+        .output()
+        .await
+        .unwrap()
+}
+
+/// What a call that succeeds prints, and nothing on standard error.
+async fn succeeds(url: &str, arguments: &[&str]) -> String {
+    let output = adit_call(url, arguments).await;
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    assert_eq!(output.status.code(), Some(0));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// What a call that ends with `code` says, and nothing on standard output.
+async fn fails(url: &str, arguments: &[&str], code: i32) -> String {
+    let output = adit_call(url, arguments).await;
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(code), "{said}");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "");
+    said
+}
+
+const PLACE: &str = r#"{"latitude": 409146138, "longitude": -746188906}"#;
+
+#[tokio::test]
+async fn every_kind_of_method() {
+    let url = route_guide_server().await;
+    let feature = succeeds(&url, &["routeguide.RouteGuide/GetFeature", "-d", PLACE]).await;
+    assert!(feature.contains("\"longitude\": -746188906"), "{feature}");
+
+    let area = r#"{"lo": {"latitude": 400000000, "longitude": -750000000}, "hi": {"latitude": 420000000, "longitude": -730000000}}"#;
+    let features = succeeds(&url, &["routeguide.RouteGuide/ListFeatures", "-d", area]).await;
+    assert!(features.matches("\"location\"").count() > 1, "{features}");
+
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    write!(file, "{PLACE}\n{PLACE}\n{{}}").unwrap();
+    let points = format!("@{}", file.path().display());
+    let summary = succeeds(&url, &["routeguide.RouteGuide/RecordRoute", "-d", &points]).await;
+    assert!(summary.contains("\"pointCount\": 3"), "{summary}");
+
+    let note = r#"{"location": {"latitude": 1}, "message": "first"} {"location": {"latitude": 1}, "message": "second"}"#;
+    let notes = succeeds(&url, &["routeguide.RouteGuide/RouteChat", "-d", note]).await;
+    assert!(notes.contains("\"message\": \"first\""), "{notes}");
+}
+
+#[tokio::test]
+async fn standard_input_and_output_are_a_conversation() {
+    let url = route_guide_server().await;
+    let mut child =
+        tokio::process::Command::from(command(&url, &["routeguide.RouteGuide/RouteChat", "-d", "@-"]))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+    let mut input = child.stdin.take().unwrap();
+    let mut output = BufReader::new(child.stdout.take().unwrap());
+    // The second note at a place is answered with the first, while the input is still open.
+    for message in ["first", "second"] {
+        let note = format!("{{\"location\": {{\"latitude\": 1}}, \"message\": \"{message}\"}}");
+        input.write_all(note.as_bytes()).await.unwrap();
+    }
+    let mut answer = String::new();
+    while !answer.contains("\"first\"") {
+        assert_ne!(output.read_line(&mut answer).await.unwrap(), 0, "{answer}");
+    }
+    drop(input);
+    assert!(child.wait().await.unwrap().success());
+}
+
+#[tokio::test]
+async fn exit_codes_tell_what_failed() {
+    let url = route_guide_server().await;
+    // 2: the command line.
+    let said = fails(&url, &["GetFeature"], 2).await;
+    assert!(said.contains("package.Service/Method"), "{said}");
+    let said = fails("127.0.0.1:9090", &["a.B/C"], 2).await;
+    assert!(said.contains("http://"), "{said}");
+    let said = fails(&url, &["a.B/C", "-H", "no colon"], 2).await;
+    assert!(said.contains("'key: value'"), "{said}");
+    fails(&url, &["a.B/C", "--agent", "site-7", "--select", "a=b"], 2).await;
+    fails(&url, &["a.B/C", "--format", "morse"], 2).await;
+
+    // 1: whatever went wrong before the call.
+    let said = fails(&url, &["routeguide.RouteGuide/Nowhere"], 1).await;
+    assert!(
+        said.contains("GetFeature, ListFeatures, RecordRoute, RouteChat"),
+        "{said}"
+    );
+    let said = fails(
+        &url,
+        &[
+            "routeguide.RouteGuide/GetFeature",
+            "-d",
+            "{\"latitude\": 1,\n \"altitude\": 2}",
+        ],
+        1,
+    )
+    .await;
+    assert!(
+        said.contains("line 2, column 11: routeguide.Point has no field 'altitude'"),
+        "{said}"
+    );
+    let said = fails(&url, &["routeguide.RouteGuide/GetFeature", "-d", "{}{}"], 1).await;
+    assert!(said.contains("takes one message"), "{said}");
+    let said = fails(
+        &url,
+        &["routeguide.RouteGuide/GetFeature", "-d", "@/no/such/file"],
+        1,
+    )
+    .await;
+    assert!(said.contains("/no/such/file"), "{said}");
+
+    // 64 and the status: the call.
+    let said = fails(
+        &url,
+        &["routeguide.RouteGuide/RouteChat", "-d", "@-", "--timeout", "0s"],
+        68,
+    )
+    .await;
+    assert!(said.contains("DEADLINE_EXCEEDED (4)"), "{said}");
+}
+
+#[tokio::test]
+async fn nobody_there_is_said_with_the_address() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    drop(listener);
+    let said = fails(&url, &["a.B/C"], 1).await;
+    assert!(said.contains(&url), "{said}");
+}
+
+#[tokio::test]
+async fn a_reader_that_has_enough_ends_the_call_quietly() {
+    let url = route_guide_server().await;
+    let area = r#"{"lo": {"latitude": -900000000, "longitude": -1800000000}, "hi": {"latitude": 900000000, "longitude": 1800000000}}"#;
+    let mut child =
+        tokio::process::Command::from(command(&url, &["routeguide.RouteGuide/ListFeatures", "-d", area]))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().await.unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+}
+
+#[tokio::test]
+async fn the_environment_stands_in_for_flags_and_flags_beat_it() {
+    let url = route_guide_server().await;
+    let mut command = command(&url, &["routeguide.RouteGuide/GetFeature", "-d", "{}"]);
+    command
+        .env("ADIT_CALL_HUB", "http://127.0.0.1:1")
+        .env("ADIT_CALL_DATA", "not json");
+    let output = tokio::process::Command::from(command).output().await.unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+
+    let mut command = Command::new(env!("CARGO_BIN_EXE_adit"));
+    command
+        .args(["call", "routeguide.RouteGuide/GetFeature"])
+        .env("ADIT_CALL_HUB", &url);
+    let output = tokio::process::Command::from(command).output().await.unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
