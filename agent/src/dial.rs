@@ -95,6 +95,7 @@ impl FromStr for HubAddress {
                 Ok(IpAddr::V6(_)) => address,
                 _ => return Err(invalid()),
             },
+            None if host.contains(':') => return Err(invalid()),
             None => host,
         };
         // What a certificate can be for; this is also what TLS is going to ask.

@@ -58,6 +58,6 @@ pub use spiffe::InvalidSpiffeId;
 pub use store::{Directory, Existing, StoreError, Written};
 pub use tls::{TlsError, provider, upstream_config};
 pub use trust_domain::{InvalidTrustDomain, TrustDomain};
-pub use trust_store::TrustStore;
+pub use trust_store::{NoSystemRoots, TrustStore};
 pub use upstream_name::{InvalidUpstreamName, UpstreamName};
 pub use validity::Validity;

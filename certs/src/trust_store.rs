@@ -24,6 +24,17 @@ pub struct TrustStore {
     trust_domain: Option<TrustDomain>,
 }
 
+/// This system trusts nobody.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "this system has no trusted CAs{problems}; install them (on Debian the package ca-certificates), or name a file \
+     with the server's own CA"
+)]
+pub struct NoSystemRoots {
+    /// What was found wrong, if anything.
+    problems: String,
+}
+
 impl TrustStore {
     /// Reads every CA certificate in the file. Those that are out of date are not trusted; a
     /// verifier does not look at the dates of the CAs that it is given.
@@ -68,6 +79,22 @@ impl TrustStore {
                 trust_domain,
             }),
         }
+    }
+
+    /// The CAs that the operating system trusts, for a peer that is anybody's server.
+    ///
+    /// # Errors
+    /// The system has none, or none that can be read.
+    pub fn system() -> Result<Self, NoSystemRoots> {
+        let mut found = rustls_native_certs::load_native_certs();
+        let mut roots = RootCertStore::empty();
+        // A system's store may hold certificates of odd kinds; those that can be used are enough.
+        roots.add_parsable_certificates(std::mem::take(&mut found.certs));
+        if roots.is_empty() {
+            let problems: String = found.errors.iter().map(|error| format!("; {error}")).collect();
+            return Err(NoSystemRoots { problems });
+        }
+        Ok(Self { roots: Arc::new(roots), subjects: Vec::new(), trust_domain: None })
     }
 
     /// The CAs, as rustls takes them.

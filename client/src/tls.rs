@@ -3,8 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use adit_certs::{ClientName, CredentialFiles, Credentials, LoadError, Role, TlsError, TrustStore};
-use rustls::{ClientConfig, RootCertStore};
+use adit_certs::{
+    ClientName, CredentialFiles, Credentials, LoadError, NoSystemRoots, Role, TlsError, TrustStore, upstream_config,
+};
+use rustls::ClientConfig;
 
 /// The application protocol that gRPC is spoken over (RFC 9113, section 3.1).
 const HTTP2: &[u8] = b"h2";
@@ -33,14 +35,9 @@ pub enum TrustError {
     /// TLS cannot be set up.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// The operating system has no CAs, or none that can be read.
-    #[error(
-        "no CA that the system trusts can be read ({problems}); --certs names a folder with the server's own CA"
-    )]
-    NoSystemRoots {
-        /// What was found wrong.
-        problems: String,
-    },
+    /// The operating system trusts nobody.
+    #[error("{0}, in a folder named with --certs")]
+    NoSystemRoots(#[from] NoSystemRoots),
 }
 
 impl Trust {
@@ -48,7 +45,7 @@ impl Trust {
     /// TLS 1.2 as well.
     pub fn client_config(&self) -> Result<Arc<ClientConfig>, TrustError> {
         let mut config = match self {
-            Self::System => system()?,
+            Self::System => upstream_config(&TrustStore::system()?, None)?,
             Self::Certs { dir, name: None } => TrustStore::load(&ca_file(dir))?.client_config()?,
             Self::Certs {
                 dir,
@@ -66,26 +63,4 @@ impl Trust {
 
 fn ca_file(dir: &Path) -> PathBuf {
     dir.join("ca.pem")
-}
-
-fn system() -> Result<ClientConfig, TrustError> {
-    let loaded = rustls_native_certs::load_native_certs();
-    let mut roots = RootCertStore::empty();
-    // A system's store may hold certificates that are no use here; one that is makes it usable.
-    let (usable, _unusable) = roots.add_parsable_certificates(loaded.certs);
-    if usable == 0 {
-        let problems: Vec<_> = loaded.errors.iter().map(ToString::to_string).collect();
-        let problems = if problems.is_empty() {
-            "there are none".to_owned()
-        } else {
-            problems.join("; ")
-        };
-        return Err(TrustError::NoSystemRoots { problems });
-    }
-    let config = ClientConfig::builder_with_provider(adit_certs::provider())
-        .with_safe_default_protocol_versions()
-        .map_err(TlsError::from)?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(config)
 }

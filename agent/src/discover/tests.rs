@@ -138,7 +138,7 @@ async fn an_upstream_that_never_answers_is_given_up() {
     })
     .await;
     let forwarder = Forwarder::new([(None, server.upstream())]).unwrap();
-    let Services::Unknown(reason) = discover(&forwarder).await else {
+    let Services::Unknown(reason) = soon(discover(&forwarder)).await else {
         panic!("known")
     };
     assert!(reason.contains("within 5 s"), "{reason}");

@@ -3,10 +3,9 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use adit_certs::{LoadError, TrustStore, load_certified_key, provider};
+use adit_certs::{LoadError, NoSystemRoots, TlsError, TrustStore, load_certified_key, upstream_config};
 use rustls::pki_types::ServerName;
-use rustls::sign::SingleCertAndKey;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::ClientConfig;
 
 /// The ALPN protocol id of HTTP/2 (RFC 9113 §3.1). gRPC has no other.
 pub(super) const ALPN_H2: &[u8] = b"h2";
@@ -38,53 +37,26 @@ pub enum UpstreamTlsError {
     #[error("cannot set up TLS to the upstream: {0}")]
     Load(#[from] LoadError),
     /// The operating system trusts nobody.
-    #[error(
-        "cannot verify an https upstream: this system has no trusted CAs{0}; install them (on Debian the package ca-certificates), or name the upstream's CA with --upstream-ca"
-    )]
-    NoSystemRoots(String),
-    /// The provider lacks what the settings need.
+    #[error("cannot verify an https upstream: {0}, with --upstream-ca")]
+    NoSystemRoots(#[from] NoSystemRoots),
+    /// The library refuses the settings.
     #[error("cannot set up TLS to the upstream: {0}")]
-    Provider(#[from] rustls::Error),
+    Settings(#[from] TlsError),
 }
 
 impl UpstreamTls {
     /// Reads the files and checks what can be checked before a handshake.
     pub(super) fn load(&self) -> Result<TlsSettings, UpstreamTlsError> {
-        let roots = match &self.ca {
-            Some(path) => Arc::clone(TrustStore::load(path)?.roots()),
-            None => Arc::new(system_roots()?),
+        let trust = match &self.ca {
+            Some(path) => TrustStore::load(path)?,
+            None => TrustStore::system()?,
         };
-        // Upstreams are other people's servers, so TLS 1.2 is still allowed here.
-        let config = ClientConfig::builder_with_provider(provider())
-            .with_protocol_versions(rustls::DEFAULT_VERSIONS)?
-            .with_root_certificates(roots);
-        let mut config = match &self.identity {
-            Some((cert, key)) => {
-                let certified = load_certified_key(cert, key)?;
-                config.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(certified)))
-            }
-            None => config.with_no_client_auth(),
-        };
+        let identity = self.identity.as_ref().map(|(cert, key)| load_certified_key(cert, key));
+        let mut config = upstream_config(&trust, identity.transpose()?)?;
         config.alpn_protocols = vec![ALPN_H2.to_vec()];
         Ok(TlsSettings {
             config: Arc::new(config),
             name: self.name.clone(),
         })
     }
-}
-
-fn system_roots() -> Result<RootCertStore, UpstreamTlsError> {
-    let mut found = rustls_native_certs::load_native_certs();
-    let mut roots = RootCertStore::empty();
-    // A bundle may hold certificates of odd kinds; those that can be used are enough.
-    roots.add_parsable_certificates(std::mem::take(&mut found.certs));
-    if roots.is_empty() {
-        let why = found
-            .errors
-            .first()
-            .map(|error| format!(" ({error})"))
-            .unwrap_or_default();
-        return Err(UpstreamTlsError::NoSystemRoots(why));
-    }
-    Ok(roots)
 }

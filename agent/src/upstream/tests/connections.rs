@@ -89,7 +89,7 @@ async fn when_all_connections_are_full_a_call_waits_and_then_fails_as_busy() {
     }
     // From here on only the clock of the waiting call can move.
     tokio::time::pause();
-    let response = upstream.call(get("/a.B/C")).await.unwrap();
+    let response = soon(upstream.call(get("/a.B/C"))).await.unwrap();
     assert_eq!(response.headers()["adit-error"], "agent-busy");
     assert_eq!(response.headers()["adit-delivered"], "no");
     assert_eq!(response.headers()["grpc-status"], "8");

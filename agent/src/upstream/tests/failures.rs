@@ -98,7 +98,7 @@ async fn a_server_that_says_nothing_is_given_up() {
         drop(stream);
     })
     .await;
-    let response = server.upstream().call(get("/a.B/C")).await.unwrap();
+    let response = soon(server.upstream().call(get("/a.B/C"))).await.unwrap();
     assert_eq!(response.headers()["adit-error"], "upstream-refused");
     let message = tonic::Status::from_header_map(response.headers())
         .unwrap()
