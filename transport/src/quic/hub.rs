@@ -102,7 +102,7 @@ impl Link {
             self.0.max_header_section,
         );
         let response = reader
-            .response_head()
+            .response_head(&parts.method)
             .await
             .map_err(|error| self.failed(error, id))?;
         Ok(response.map(|()| Body::new(ReceivedBody::new(reader, sending))))

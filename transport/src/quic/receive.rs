@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body::{Body, Frame as BodyFrame};
 use quinn::{Connection, ConnectionError};
 use tokio_util::task::AbortOnDropHandle;
@@ -89,7 +89,8 @@ impl MessageReader {
         Ok(request)
     }
 
-    pub(super) async fn response_head(&mut self) -> Result<Response<()>, ReceiveError> {
+    /// `method` is the request's: what a response to HEAD declares does not come (RFC 9110 §8.6).
+    pub(super) async fn response_head(&mut self, method: &Method) -> Result<Response<()>, ReceiveError> {
         let response = loop {
             let section = self.head().await?;
             let response = head::decode_response(section, self.max_header_section);
@@ -100,7 +101,9 @@ impl MessageReader {
             // Interim responses (RFC 9114 §4.1) mean nothing to gRPC.
             self.message.interim();
         };
-        self.expect_content(response.headers())?;
+        if method != Method::HEAD && response.status() != StatusCode::NOT_MODIFIED {
+            self.expect_content(response.headers())?;
+        }
         self.look_for_end().await?;
         Ok(response)
     }
@@ -191,7 +194,7 @@ impl MessageReader {
     /// Whether more data is here already, so that it can be put together with what came before it.
     fn has_data(&mut self) -> bool {
         while !self.frames.has_data() {
-            if !self.frames.is_idle() {
+            if !self.frames.wants_chunk() {
                 return false;
             }
             match self.segments.pop_front() {
@@ -223,11 +226,7 @@ impl MessageReader {
     }
 
     fn bad_fields(&mut self, error: HeadError) -> ReceiveError {
-        let too_large = matches!(error, HeadError::TooLarge { .. } | HeadError::TooManyFields);
-        match self.broken(error.into()) {
-            ReceiveError::Malformed(_) if too_large => ReceiveError::HeaderSectionTooLarge,
-            other => other,
-        }
+        self.broken(error.into())
     }
 
     fn stop(&self, code: Code) {
@@ -242,7 +241,7 @@ impl MessageReader {
             Scope::Stream => self.stop(error.code),
             Scope::Connection => self.connection.close(varint(error.code), error.reason.as_bytes()),
         }
-        if error.scope == Scope::Stream && error.code == Code::EXCESSIVE_LOAD {
+        if error.is_too_large() {
             return ReceiveError::HeaderSectionTooLarge;
         }
         ReceiveError::Malformed(error)

@@ -23,7 +23,7 @@ pub const fn len(value: u64) -> usize {
 
 /// Appends the shortest encoding of `value`.
 ///
-/// A value above [`MAX`] has no encoding: it is written as [`MAX`], which every caller of this crate uses as "no limit".
+/// A value above [`MAX`] has no encoding, and is written as [`MAX`].
 pub fn put(out: &mut impl BufMut, value: u64) {
     put_with_len(out, value, len(value));
 }

@@ -1,27 +1,26 @@
 //! Reading the frames of a stream whose chunks come as they please.
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf as _, Bytes, BytesMut};
 
-use super::{Frame, kind};
+use super::Frame;
+use super::rules::{Payload, Rules, Stream};
 use crate::rh3::Role;
 use crate::rh3::code::Code;
-use crate::rh3::error::{ProtocolError, Scope};
-use crate::rh3::qpack;
-use crate::rh3::settings::{MAX_SETTINGS_LEN, Settings};
+use crate::rh3::error::ProtocolError;
 use crate::rh3::varint;
 
 /// Reads the frames of one stream: a request stream, or the peer's control stream behind its type.
 ///
 /// Give it chunks as they are received with [`push`](Self::push), after each of them take frames with
-/// [`next_frame`](Self::next_frame) until it returns `None`, and at the end of the stream ask [`finish`](Self::finish). It holds at
-/// most one frame that is neither DATA nor unknown, so no more memory than the limit on field sections, whatever
-/// lengths the peer claims.
+/// [`next_frame`](Self::next_frame) until it returns `None`, and at the end of the stream ask
+/// [`finish`](Self::finish). It holds at most one frame that is neither DATA nor unknown, so no more memory than the
+/// limit on field sections, whatever lengths the peer claims.
 ///
 /// After an error every further call returns that error and chunks are dropped. An error whose scope is the stream
 /// leaves the rest of the connection alone.
 #[derive(Debug)]
 pub struct FrameDecoder {
-    stream: Stream,
+    rules: Rules,
     state: State,
     /// What was received and not read yet.
     chunk: Bytes,
@@ -29,21 +28,6 @@ pub struct FrameDecoder {
     integer: varint::Decoder,
     /// The beginning of a payload that came in several chunks.
     payload: BytesMut,
-}
-
-/// What kind of stream it is; [`Role`] is that of this endpoint.
-#[derive(Debug)]
-enum Stream {
-    Message {
-        role: Role,
-        max_field_section: u64,
-    },
-    Control {
-        role: Role,
-        settings_received: bool,
-        last_goaway: Option<u64>,
-        last_max_push: Option<u64>,
-    },
 }
 
 /// What is awaited next.
@@ -87,26 +71,18 @@ impl FrameDecoder {
     /// its fields, by Huffman codes that expand or by padded integers: the 32 bytes are more than a field line needs.
     #[must_use]
     pub fn message(role: Role, max_field_section: u64) -> Self {
-        Self::new(Stream::Message {
-            role,
-            max_field_section,
-        })
+        Self::new(Rules::new(Stream::Message, role, max_field_section))
     }
 
     /// A decoder for the peer's control stream.
     #[must_use]
     pub fn control(role: Role) -> Self {
-        Self::new(Stream::Control {
-            role,
-            settings_received: false,
-            last_goaway: None,
-            last_max_push: None,
-        })
+        Self::new(Rules::new(Stream::Control, role, 0))
     }
 
-    fn new(stream: Stream) -> Self {
+    fn new(rules: Rules) -> Self {
         Self {
-            stream,
+            rules,
             state: State::Type,
             chunk: Bytes::new(),
             integer: varint::Decoder::default(),
@@ -138,10 +114,7 @@ impl FrameDecoder {
     /// What the peer did wrong, or a HEADERS frame that is too large.
     pub fn next_frame(&mut self) -> Result<Option<Frame>, ProtocolError> {
         let frame = self.read().inspect_err(|error| self.fail(error));
-        if self.chunk.is_empty() {
-            // Even an empty slice would keep the memory of the datagrams that it was received in.
-            self.chunk = Bytes::new();
-        }
+        self.let_go();
         frame
     }
 
@@ -149,14 +122,10 @@ impl FrameDecoder {
     ///
     /// With this a reader can put small pieces together and stop before the trailers.
     pub fn has_data(&mut self) -> bool {
-        match self.advance() {
-            Ok(is_here) => is_here && matches!(self.state, State::Data { .. }),
-            Err(error) => {
-                // The next call of next_frame returns it.
-                self.fail(&error);
-                false
-            }
-        }
+        // An error is kept: next_frame returns it.
+        let is_here = self.advance().inspect_err(|error| self.fail(error));
+        self.let_go();
+        is_here == Ok(true) && matches!(self.state, State::Data { .. })
     }
 
     /// Whether all that was pushed is read, so that there is nothing more to be had without another chunk.
@@ -181,7 +150,7 @@ impl FrameDecoder {
         if let State::Failed(error) = &self.state {
             return Err(error.clone());
         }
-        if matches!(self.stream, Stream::Control { .. }) {
+        if self.rules.is_control() {
             return Err(ProtocolError::connection(
                 Code::CLOSED_CRITICAL_STREAM,
                 "the control stream was closed",
@@ -222,7 +191,7 @@ impl FrameDecoder {
                         break;
                     };
                     self.state = State::Type;
-                    if let Some(frame) = self.stream.complete(kind, payload)? {
+                    if let Some(frame) = self.rules.read(kind, payload)? {
                         return Ok(Some(frame));
                     }
                 }
@@ -241,14 +210,18 @@ impl FrameDecoder {
                     let Some(kind) = self.integer.take(&mut self.chunk) else {
                         return Ok(false);
                     };
-                    self.stream.expects(kind)?;
+                    self.rules.expects(kind)?;
                     self.state = State::Length { kind };
                 }
                 State::Length { kind } => {
                     let Some(len) = self.integer.take(&mut self.chunk) else {
                         return Ok(false);
                     };
-                    self.state = self.stream.begin(kind, len)?.or_type();
+                    self.state = match self.rules.payload(kind, len)? {
+                        Payload::Data => State::Data { remaining: len }.or_type(),
+                        Payload::Unknown => State::Unknown { remaining: len }.or_type(),
+                        Payload::Whole(len) => State::Payload { kind, len },
+                    };
                 }
                 State::Unknown { remaining } => {
                     let len = self.available(remaining);
@@ -271,6 +244,13 @@ impl FrameDecoder {
     /// How much of the next `remaining` bytes is in the chunk.
     fn available(&self, remaining: u64) -> usize {
         usize::try_from(remaining).map_or(self.chunk.len(), |remaining| remaining.min(self.chunk.len()))
+    }
+
+    /// Lets go of a chunk that is read: even an empty slice would keep the memory of the datagrams that it came in.
+    fn let_go(&mut self) {
+        if self.chunk.is_empty() {
+            self.chunk = Bytes::new();
+        }
     }
 
     fn fail(&mut self, error: &ProtocolError) {
@@ -300,165 +280,4 @@ impl FrameDecoder {
         self.chunk.advance(missing);
         Some(payload)
     }
-}
-
-impl Stream {
-    /// Whether a frame of this type may come now (RFC 9114 §7.2, table 1).
-    fn expects(&self, kind: u64) -> Result<(), ProtocolError> {
-        if let Self::Control {
-            settings_received: false,
-            ..
-        } = self
-            && kind != kind::SETTINGS
-        {
-            return Err(ProtocolError::connection(
-                Code::MISSING_SETTINGS,
-                format!("the control stream began with a frame of type {kind:#x} instead of SETTINGS"),
-            ));
-        }
-        let code = match (self, kind) {
-            (_, kind) if kind::is_http2_only(kind) => Code::FRAME_UNEXPECTED,
-            (Self::Message { .. }, kind::SETTINGS | kind::GOAWAY | kind::CANCEL_PUSH | kind::MAX_PUSH_ID) => {
-                Code::FRAME_UNEXPECTED
-            }
-            // A push, and no MAX_PUSH_ID ever permitted one.
-            (
-                Self::Message {
-                    role: Role::Client, ..
-                },
-                kind::PUSH_PROMISE,
-            ) => Code::ID_ERROR,
-            (
-                Self::Message {
-                    role: Role::Server, ..
-                },
-                kind::PUSH_PROMISE,
-            ) => Code::FRAME_UNEXPECTED,
-            (Self::Control { .. }, kind::DATA | kind::HEADERS | kind::PUSH_PROMISE) => Code::FRAME_UNEXPECTED,
-            (
-                Self::Control {
-                    settings_received: true,
-                    ..
-                },
-                kind::SETTINGS,
-            ) => Code::FRAME_UNEXPECTED,
-            (
-                Self::Control {
-                    role: Role::Client, ..
-                },
-                kind::MAX_PUSH_ID,
-            ) => Code::FRAME_UNEXPECTED,
-            _ => return Ok(()),
-        };
-        let stream = match self {
-            Self::Message { .. } => "a request stream",
-            Self::Control { .. } => "the control stream",
-        };
-        Err(ProtocolError::connection(
-            code,
-            format!("received a frame of type {kind:#x} on {stream}, which must not carry it now"),
-        ))
-    }
-
-    /// What to do with a payload of `len` bytes.
-    fn begin(&self, kind: u64, len: u64) -> Result<State, ProtocolError> {
-        let (limit, code, scope) = match (self, kind) {
-            (_, kind::DATA) => return Ok(State::Data { remaining: len }),
-            (
-                Self::Message {
-                    max_field_section, ..
-                },
-                kind::HEADERS,
-            ) => {
-                // The prefix of the section is no part of what the limit counts.
-                (
-                    max_field_section.saturating_add(qpack::encode::PREFIX.len() as u64),
-                    Code::EXCESSIVE_LOAD,
-                    Scope::Stream,
-                )
-            }
-            (_, kind::SETTINGS) => (MAX_SETTINGS_LEN as u64, Code::EXCESSIVE_LOAD, Scope::Connection),
-            (_, kind::GOAWAY | kind::CANCEL_PUSH | kind::MAX_PUSH_ID) => {
-                (varint::MAX_LEN as u64, Code::FRAME_ERROR, Scope::Connection)
-            }
-            _ => return Ok(State::Unknown { remaining: len }),
-        };
-        match usize::try_from(len) {
-            Ok(size) if len <= limit => Ok(State::Payload { kind, len: size }),
-            _ => Err(ProtocolError {
-                code,
-                scope,
-                reason: format!("received a frame of type {kind:#x} with {len} bytes, limit {limit}").into(),
-            }),
-        }
-    }
-
-    /// What the payload of a frame says.
-    fn complete(&mut self, kind: u64, payload: Bytes) -> Result<Option<Frame>, ProtocolError> {
-        let Self::Control {
-            role,
-            settings_received,
-            last_goaway,
-            last_max_push,
-        } = self
-        else {
-            return Ok(Some(Frame::Headers(payload)));
-        };
-        if kind == kind::SETTINGS {
-            *settings_received = true;
-            return Settings::decode(&payload).map(|settings| Some(Frame::Settings(settings)));
-        }
-        let mut rest: &[u8] = &payload;
-        let id = match varint::get(&mut rest) {
-            Some(id) if rest.is_empty() => id,
-            _ => {
-                return Err(ProtocolError::connection(
-                    Code::FRAME_ERROR,
-                    format!(
-                        "the {} bytes of a frame of type {kind:#x} are not exactly one integer",
-                        payload.len(),
-                    ),
-                ));
-            }
-        };
-        match kind {
-            kind::GOAWAY => {
-                // The server's is a stream id, and rh3's requests are on bidirectional streams that the QUIC server
-                // opened. 0 can't be one of them; servers that know HTTP/3 only send it before their first request.
-                if *role == Role::Client && id != 0 && id % 4 != 1 {
-                    return Err(id_error(
-                        &format!("GOAWAY with {id}, which is no request stream"),
-                        None,
-                    ));
-                }
-                if last_goaway.is_some_and(|last| id > last) {
-                    return Err(id_error(&format!("GOAWAY with {id}"), *last_goaway));
-                }
-                *last_goaway = Some(id);
-                Ok(Some(Frame::GoAway(id)))
-            }
-            kind::MAX_PUSH_ID => {
-                if last_max_push.is_some_and(|last| id < last) {
-                    return Err(id_error(&format!("MAX_PUSH_ID with {id}"), *last_max_push));
-                }
-                *last_max_push = Some(id);
-                Ok(None)
-            }
-            // CANCEL_PUSH: no push was ever permitted by this client, or promised by this server.
-            _ => Err(id_error(
-                &format!("CANCEL_PUSH of push {id}, which does not exist"),
-                None,
-            )),
-        }
-    }
-}
-
-fn id_error(received: &str, before: Option<u64>) -> ProtocolError {
-    ProtocolError::connection(
-        Code::ID_ERROR,
-        match before {
-            Some(before) => format!("received {received} after one with {before}"),
-            None => format!("received {received}"),
-        },
-    )
 }

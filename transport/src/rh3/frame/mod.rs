@@ -2,6 +2,7 @@
 
 mod decode;
 mod encode;
+mod rules;
 #[cfg(test)]
 mod tests;
 

@@ -17,6 +17,12 @@ use crate::rh3::qpack::static_table::{Name, Pseudo};
 /// that limit was raised: the cost of a field is not in its bytes alone.
 pub const MAX_FIELDS: usize = 4096;
 
+/// What a field line is seldom shorter than.
+const USUAL_LINE: usize = 16;
+
+/// What a head seldom has more of than this.
+const USUAL_FIELDS: usize = 24;
+
 /// The most of a name that an error repeats.
 const EXCERPT: usize = 64;
 
@@ -56,8 +62,9 @@ impl From<HeadError> for ProtocolError {
 /// SETTINGS_MAX_FIELD_SECTION_SIZE, in bytes.
 ///
 /// The URI is `:scheme`, `:authority` and `:path`; without `:authority` it takes the authority of the `host` field,
-/// as RFC 9114 §4.3.1 permits. Any method is accepted but CONNECT, which is reported as malformed. Field values are those
-/// that [`HeaderValue`] accepts, unchanged; fields of one name keep their order. Values share the memory of `section`.
+/// as RFC 9114 §4.3.1 permits. Any method is accepted but CONNECT, which is reported as malformed. Field values are
+/// those that [`HeaderValue`] accepts, unchanged; fields of one name keep their order. Values share the memory of
+/// `section`.
 ///
 /// # Errors
 /// See [`HeadError`].
@@ -172,8 +179,8 @@ fn read_fields(
     mut on_pseudo: impl FnMut(Pseudo, Bytes) -> Result<(), HeadError>,
 ) -> Result<HeaderMap, HeadError> {
     let mut fields = Fields {
-        // Few lines are shorter than this, so the map hardly ever grows while it is filled.
-        headers: HeaderMap::with_capacity((section.len() / 16).min(MAX_FIELDS)),
+        // A guess, so that the map of a usual head does not grow while it is filled.
+        headers: HeaderMap::with_capacity((section.len() / USUAL_LINE).min(USUAL_FIELDS)),
         limit,
         size: 0,
         lines: 0,
@@ -253,8 +260,8 @@ impl Fields {
         Ok(())
     }
 
-    /// Adds a field. A name that is only lent is cloned if it is the first of its kind, which allocates nothing for those
-    /// in the tables.
+    /// Adds a field. A name that is only lent is cloned if it is the first of its kind, which allocates nothing for
+    /// those in the tables.
     fn append(&mut self, name: impl IntoHeaderName, value: HeaderValue) -> Result<(), HeadError> {
         self.headers
             .try_append(name, value)
@@ -310,8 +317,8 @@ fn known_name(name: &[u8]) -> Option<&'static HeaderName> {
     })
 }
 
-/// Refuses what concerns a connection of HTTP/1.1 (RFC 9114 §4.2); none of that is in the tables of names. `te: trailers`
-/// is accepted in responses too: an echo of the request's metadata is no reason to break the call.
+/// Refuses what concerns a connection of HTTP/1.1 (RFC 9114 §4.2); none of that is in the tables of names.
+/// `te: trailers` is accepted in responses too: an echo of the request's metadata is no reason to break the call.
 fn check_permitted(name: &HeaderName, value: &HeaderValue) -> Result<(), HeadError> {
     if is_connection_specific(name) {
         return Err(HeadError::Malformed(

@@ -28,12 +28,12 @@ pub enum EncodeError {
     MissingAuthority,
 }
 
-/// Appends the HEADERS frame of a request, and returns the size of its field section as RFC 9114 §4.2.2 measures it, to
-/// be compared with what the peer accepts.
+/// Appends the HEADERS frame of a request, and returns the size of its field section as RFC 9114 §4.2.2 measures it,
+/// to be compared with what the peer accepts.
 ///
-/// `:scheme` is always https. `:authority` is the URI's, or else the `host` field; `host` itself is not written, nor are
-/// the fields that concern an HTTP/1.1 connection, nor `te` with any value but `trailers`. `authorization`, `cookie` and
-/// every value that is marked sensitive are written as never indexed (RFC 9204 §7.1.3).
+/// `:scheme` is always https. `:authority` is the URI's, or else the `host` field; `host` itself is not written, nor
+/// are the fields that concern an HTTP/1.1 connection, nor `te` with any value but `trailers`. `authorization`,
+/// `cookie` and every value that is marked sensitive are written as never indexed (RFC 9204 §7.1.3).
 ///
 /// # Errors
 /// If there is no authority, or the method is CONNECT. Then nothing is appended.
@@ -157,7 +157,7 @@ fn is_permitted(name: &HeaderName, value: &HeaderValue) -> bool {
     !is_connection_specific(name)
 }
 
-/// Whether the field's values are secrets short enough to be guessed from a shared compression state (RFC 7541 §7.1.3).
+/// Whether the field's values are secrets that no hop may keep in a compression state (RFC 7541 §7.1.3).
 fn is_secret(name: &HeaderName) -> bool {
     *name == header::AUTHORIZATION || *name == header::COOKIE
 }

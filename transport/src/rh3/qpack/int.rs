@@ -1,12 +1,12 @@
-//! Integers with a prefix of 3 to 7 bits (RFC 7541 §5.1, RFC 9204 §4.1.1).
+//! Integers with a prefix of 3 to 8 bits (RFC 7541 §5.1, RFC 9204 §4.1.1).
 
 use bytes::BufMut;
 
 use super::decode::QpackError;
 use crate::rh3::varint;
 
-/// The most bytes that an integer is read from, its prefix included. 62 bits need nine after the prefix;
-/// longer encodings are nothing but padding with zeros.
+/// The most bytes that an integer is read from, its prefix included: 62 bits need nine behind the prefix, and what is
+/// longer is padding.
 pub const MAX_LEN: usize = 10;
 
 /// Reads the integer whose prefix is the low `prefix_bits` of the first byte of `bytes`: its value, and how many bytes

@@ -1,0 +1,345 @@
+//! What all tests of the carrier share: certificates, both ends of a link, bare peers, bodies.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Buf, Bytes, BytesMut};
+use http::{HeaderMap, Request, Response};
+use http_body::Frame;
+use http_body_util::{BodyExt as _, StreamBody};
+use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair};
+use rustls::RootCertStore;
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use tokio::sync::mpsc;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::quic::ALPN;
+use crate::rh3::frame::stream_type;
+use crate::rh3::settings::Settings;
+use crate::rh3::{frame, head, varint};
+use crate::{AgentLink, Body, BodyError, Code, Dialer, HubLink, LinkError, Listener, Reset, Tuning};
+
+/// No test takes longer, whatever it waits for.
+pub(super) const LIMIT: Duration = Duration::from_secs(20);
+
+/// The name in the hub's certificate.
+pub(super) const HUB: &str = "hub.test";
+
+/// The secret of the hubs' ports.
+pub(super) const SECRET: &[u8] = b"the hub's private key";
+
+/// What a handler returns.
+pub(super) type Answer = Result<Response<Body>, Reset>;
+
+/// Waits for `future`, and fails the test when it takes too long.
+pub(super) async fn within<F: Future>(future: F) -> F::Output {
+    tokio::time::timeout(LIMIT, future)
+        .await
+        .expect("the test took too long")
+}
+
+/// A certificate authority.
+pub(super) struct Pki(CertifiedIssuer<'static, KeyPair>);
+
+/// A certificate and its key.
+pub(super) type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
+
+impl Pki {
+    pub(super) fn new() -> Self {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
+    }
+
+    pub(super) fn agent(&self) -> Identity {
+        self.issue("agent.test", ExtendedKeyUsagePurpose::ClientAuth, (2020, 2120))
+    }
+
+    pub(super) fn expired_agent(&self) -> Identity {
+        self.issue("agent.test", ExtendedKeyUsagePurpose::ClientAuth, (2020, 2021))
+    }
+
+    fn issue(&self, name: &str, usage: ExtendedKeyUsagePurpose, years: (i32, i32)) -> Identity {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new([name.to_owned()]).unwrap();
+        params.extended_key_usages = vec![usage];
+        params.not_before = rcgen::date_time_ymd(years.0, 1, 1);
+        params.not_after = rcgen::date_time_ymd(years.1, 1, 1);
+        let certificate = params.signed_by(&key, &self.0).unwrap();
+        let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+        (vec![certificate.der().clone()], key)
+    }
+
+    fn roots(&self) -> RootCertStore {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.0.der().clone()).unwrap();
+        roots
+    }
+
+    /// TLS of a hub, which demands a certificate of this authority.
+    pub(super) fn server_tls(&self) -> rustls::ServerConfig {
+        let (chain, key) = self.issue(HUB, ExtendedKeyUsagePurpose::ServerAuth, (2020, 2120));
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(self.roots()), provider());
+        rustls::ServerConfig::builder_with_provider(provider())
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap()
+            .with_client_cert_verifier(verifier.build().unwrap())
+            .with_single_cert(chain, key)
+            .unwrap()
+    }
+
+    /// TLS of an agent that trusts this authority and presents `identity`.
+    pub(super) fn client_tls(&self, identity: Option<Identity>) -> rustls::ClientConfig {
+        let config = rustls::ClientConfig::builder_with_provider(provider())
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap()
+            .with_root_certificates(self.roots());
+        match identity {
+            Some((chain, key)) => config.with_client_auth_cert(chain, key).unwrap(),
+            None => config.with_no_client_auth(),
+        }
+    }
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(aws_lc_rs::default_provider())
+}
+
+pub(super) fn loopback() -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, 0).into()
+}
+
+/// A hub's port, and the authority that it trusts.
+pub(super) struct Hub {
+    pub(super) listener: Listener,
+    pub(super) pki: Pki,
+    pub(super) address: SocketAddr,
+}
+
+impl Hub {
+    pub(super) fn new(tuning: Tuning) -> Self {
+        let pki = Pki::new();
+        let listener = Listener::bind(loopback(), pki.server_tls(), SECRET, tuning).unwrap();
+        let address = listener.local_addr().unwrap();
+        Self { listener, pki, address }
+    }
+
+    /// The next peer, once its handshake is done.
+    pub(super) async fn accept(&self) -> HubLink {
+        let handshake = within(self.listener.accept()).await.unwrap();
+        within(handshake.establish()).await.unwrap()
+    }
+
+    /// An agent of ours and the hub's end of its link.
+    pub(super) async fn link(&self, tuning: Tuning) -> (HubLink, AgentLink) {
+        let dialer = Dialer::new(self.pki.client_tls(Some(self.pki.agent())), tuning).unwrap();
+        let (hub, agent) = tokio::join!(self.accept(), within(dialer.dial(self.address, HUB)));
+        (hub, agent.unwrap())
+    }
+
+    /// An agent that answers with `handler`.
+    pub(super) async fn serve<H, F>(&self, tuning: Tuning, handler: H) -> (HubLink, Serving)
+    where
+        H: Fn(Request<Body>) -> F + Clone + Send + Sync + 'static,
+        F: Future<Output = Answer> + Send + 'static,
+    {
+        let (hub, agent) = self.link(tuning).await;
+        (hub, serve(agent, handler))
+    }
+
+    /// An agent of bare quinn, and the hub's end of its link.
+    pub(super) async fn bare_agent(&self) -> (HubLink, BarePeer) {
+        let tls = self.pki.client_tls(Some(self.pki.agent()));
+        let (hub, agent) = tokio::join!(self.accept(), within(bare_dial(tls, self.address)));
+        (hub, agent.unwrap())
+    }
+}
+
+/// An agent that serves until this is dropped.
+pub(super) type Serving = AbortOnDropHandle<LinkError>;
+
+pub(super) fn serve<H, F>(agent: AgentLink, handler: H) -> Serving
+where
+    H: Fn(Request<Body>) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Answer> + Send + 'static,
+{
+    AbortOnDropHandle::new(tokio::spawn(async move { agent.serve(handler).await }))
+}
+
+/// A hub, and one agent that answers with `handler`.
+pub(super) async fn linked<H, F>(handler: H) -> (HubLink, Serving, Hub)
+where
+    H: Fn(Request<Body>) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Answer> + Send + 'static,
+{
+    let hub = Hub::new(Tuning::default());
+    let (link, serving) = hub.serve(Tuning::default(), handler).await;
+    (link, serving, hub)
+}
+
+/// A QUIC connection without anything of HTTP/3, and what keeps it open.
+pub(super) struct BarePeer {
+    pub(super) connection: quinn::Connection,
+    _endpoint: quinn::Endpoint,
+}
+
+/// Dials as an agent whose HTTP/3 is the test's own.
+pub(super) async fn bare_dial(
+    mut tls: rustls::ClientConfig,
+    address: SocketAddr,
+) -> Result<BarePeer, quinn::ConnectionError> {
+    if tls.alpn_protocols.is_empty() {
+        tls.alpn_protocols = vec![ALPN.to_vec()];
+    }
+    let config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()));
+    let endpoint = quinn::Endpoint::client(loopback()).unwrap();
+    let connection = endpoint.connect_with(config, address, HUB).unwrap().await?;
+    Ok(BarePeer { connection, _endpoint: endpoint })
+}
+
+/// An agent of ours, linked to a hub of bare quinn.
+pub(super) async fn bare_hub(tuning: Tuning) -> (BarePeer, AgentLink) {
+    let pki = Pki::new();
+    let mut tls = pki.server_tls();
+    tls.alpn_protocols = vec![ALPN.to_vec()];
+    let config = quinn::ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls).unwrap()));
+    let endpoint = quinn::Endpoint::server(config, loopback()).unwrap();
+    let dialer = Dialer::new(pki.client_tls(Some(pki.agent())), tuning).unwrap();
+    let accepting = async { endpoint.accept().await.unwrap().await.unwrap() };
+    let address = endpoint.local_addr().unwrap();
+    let (connection, agent) = within(async { tokio::join!(accepting, dialer.dial(address, HUB)) }).await;
+    let peer = BarePeer { connection, _endpoint: endpoint };
+    (peer, agent.unwrap())
+}
+
+impl BarePeer {
+    /// Opens a control stream that begins as it should, with no limit on metadata.
+    pub(super) async fn control(&self) -> quinn::SendStream {
+        self.control_with(&Settings::default()).await
+    }
+
+    pub(super) async fn control_with(&self, settings: &Settings) -> quinn::SendStream {
+        let mut hello = BytesMut::new();
+        varint::put(&mut hello, stream_type::CONTROL);
+        settings.encode(&mut hello);
+        self.uni(&hello).await
+    }
+
+    /// Opens a unidirectional stream that begins with `bytes`.
+    pub(super) async fn uni(&self, bytes: &[u8]) -> quinn::SendStream {
+        let mut stream = within(self.connection.open_uni()).await.unwrap();
+        within(stream.write_all(bytes)).await.unwrap();
+        stream
+    }
+
+    /// The next call's stream.
+    pub(super) async fn accept(&self) -> (quinn::SendStream, quinn::RecvStream) {
+        within(self.connection.accept_bi()).await.unwrap()
+    }
+
+    /// The application code with which the other end closed the connection.
+    pub(super) async fn closed(&self) -> Code {
+        match within(self.connection.closed()).await {
+            quinn::ConnectionError::ApplicationClosed(close) => Code(close.error_code.into_inner()),
+            other => panic!("not closed with a code of HTTP/3: {other}"),
+        }
+    }
+}
+
+/// A request of `path` with this body.
+pub(super) fn request(path: &str, body: Body) -> Request<Body> {
+    Request::post(format!("https://{HUB}{path}")).body(body).unwrap()
+}
+
+/// The HEADERS frame of [`request`].
+pub(super) fn request_head(path: &str) -> Bytes {
+    let mut out = BytesMut::new();
+    let (parts, _) = request(path, Body::empty()).into_parts();
+    head::encode_request(&parts, &mut out).unwrap();
+    out.freeze()
+}
+
+/// The HEADERS frame of a response with these fields.
+pub(super) fn response_head(fields: &HeaderMap) -> Bytes {
+    let mut out = BytesMut::new();
+    head::encode_response(http::StatusCode::OK, fields, &mut out);
+    out.freeze()
+}
+
+/// A DATA frame.
+pub(super) fn data(payload: &[u8]) -> Bytes {
+    let mut out = BytesMut::new();
+    frame::put_data_header(&mut out, payload.len() as u64);
+    out.extend_from_slice(payload);
+    out.freeze()
+}
+
+/// A body of one piece.
+pub(super) fn full(bytes: impl Into<Bytes>) -> Body {
+    Body::new(http_body_util::Full::new(bytes.into()).map_err(|never| match never {}))
+}
+
+/// A body of these frames, all of them ready.
+pub(super) fn frames(frames: Vec<Frame<Bytes>>) -> Body {
+    Body::new(StreamBody::new(futures_util::stream::iter(frames.into_iter().map(Ok))))
+}
+
+/// Where a test feeds a [`channel`] body. Its `closed` tells when the body was dropped.
+pub(super) type Feed = mpsc::Sender<Result<Frame<Bytes>, BodyError>>;
+
+/// A body that comes as the test says, and ends when the [`Feed`] is dropped.
+pub(super) fn channel() -> (Feed, Body) {
+    let (feed, frames) = mpsc::channel(1);
+    let frames = futures_util::stream::unfold(frames, async |mut frames: mpsc::Receiver<_>| {
+        Some((frames.recv().await?, frames))
+    });
+    (feed, Body::new(StreamBody::new(frames)))
+}
+
+/// All of a body: its bytes, and its trailers if it has any.
+pub(super) async fn read(body: Body) -> Result<(Bytes, Option<HeaderMap>), BodyError> {
+    let collected = within(body.collect()).await?;
+    let trailers = collected.trailers().cloned();
+    Ok((collected.to_bytes(), trailers))
+}
+
+/// The next bytes of a body.
+pub(super) async fn next_data(body: &mut Body) -> Option<Bytes> {
+    let frame = within(body.frame()).await?;
+    Some(frame.unwrap().into_data().expect("data, not trailers"))
+}
+
+/// All that a stream of the `h3` crate's buffers holds.
+pub(super) fn bytes_of(mut buffer: impl Buf) -> Bytes {
+    buffer.copy_to_bytes(buffer.remaining())
+}
+
+/// Fields with these names and values, in order.
+pub(super) fn fields(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+    let pairs = pairs.iter().map(|&(name, value)| {
+        (http::HeaderName::from_static(name), http::HeaderValue::from_static(value))
+    });
+    let mut fields = HeaderMap::new();
+    for (name, value) in pairs {
+        fields.append(name, value);
+    }
+    fields
+}
+
+/// `len` bytes that differ from place to place.
+pub(super) fn pattern(len: usize) -> Bytes {
+    (0..len).map(|at| (at * 31 + (at >> 8)) as u8).collect::<Vec<_>>().into()
+}
+
+/// Waits until `condition` holds. Between two looks whatever else is to be done gets its turn.
+pub(super) async fn until(what: &str, condition: impl Fn() -> bool) {
+    let deadline = tokio::time::Instant::now() + LIMIT;
+    while !condition() {
+        assert!(tokio::time::Instant::now() < deadline, "never came: {what}");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
