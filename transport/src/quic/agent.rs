@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use http::{Request, Response};
-use quinn::{Connection, Endpoint, RecvStream, SendStream};
+use quinn::{Connection, Endpoint};
 use rustls::pki_types::CertificateDer;
 use tokio::task::JoinSet;
 use tokio_util::task::AbortOnDropHandle;
@@ -18,7 +18,7 @@ use super::readers::Readers;
 use super::receive::{MessageReader, ReceiveError, ReceivedBody};
 use super::send::send_message;
 use super::stream::{RecvHalf, SendHalf};
-use super::{certificates, varint};
+use super::{certificates, close};
 use crate::body::Body;
 use crate::link::{LinkError, Reset};
 use crate::rh3::code::Code;
@@ -69,6 +69,11 @@ impl Link {
             tokio::select! {
                 accepted = self.connection.accept_bi() => match accepted {
                     Ok((send, recv)) => {
+                        // Wrapped here, because a task can be dropped before it first runs.
+                        let send = SendHalf::new(send);
+                        // A handler may answer before it has read all of the request: to stop there is no error
+                        // (RFC 9114 §4.1.1).
+                        let recv = RecvHalf::new(recv, Code::NO_ERROR);
                         let call = Call {
                             connection: self.connection.clone(),
                             peer: Arc::clone(&self.peer),
@@ -102,7 +107,7 @@ impl Link {
     }
 
     pub(crate) fn close(&self, code: Code, reason: &str) {
-        self.connection.close(varint(code), reason.as_bytes());
+        close(&self.connection, code, reason.as_bytes());
     }
 }
 
@@ -121,15 +126,13 @@ struct Call {
 }
 
 impl Call {
-    async fn run<F>(self, send: SendStream, recv: RecvStream, handler: impl Fn(Request<Body>) -> F)
+    async fn run<F>(self, mut send: SendHalf, recv: RecvHalf, handler: impl Fn(Request<Body>) -> F)
     where
         F: Future<Output = Result<Response<Body>, Reset>>,
     {
-        let mut send = SendHalf::new(send);
-        // A handler may answer before it has read all of the request: to stop there is no error (RFC 9114 §4.1.1).
         let mut reader = MessageReader::new(
             Role::Server,
-            self.readers.enter(RecvHalf::new(recv, Code::NO_ERROR)),
+            self.readers.enter(recv),
             self.connection,
             self.max_header_section,
         );

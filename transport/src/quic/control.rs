@@ -12,8 +12,8 @@ use futures_util::stream::FuturesUnordered;
 use quinn::{Connection, RecvStream};
 use tracing::debug;
 
+use super::close;
 use super::stream::{RecvHalf, SendHalf};
-use super::varint;
 use crate::rh3::Role;
 use crate::rh3::code::Code;
 use crate::rh3::error::ProtocolError;
@@ -80,7 +80,7 @@ pub(super) async fn watch(connection: &Connection, peer: &Peer, role: Role, max_
         Ok(Err(_)) => return,
         Err(_) => {
             let reason = b"no unidirectional stream was granted for the control stream";
-            return connection.close(varint(Code::STREAM_CREATION_ERROR), reason);
+            return close(connection, Code::STREAM_CREATION_ERROR, reason);
         }
     };
     let seen = Seen::default();
@@ -92,8 +92,12 @@ pub(super) async fn watch(connection: &Connection, peer: &Peer, role: Role, max_
                 Err(_) => return,
             },
             Some(read) = readers.next() => if let Err(error) = read {
-                debug!(%error, "the peer broke the protocol on a unidirectional stream");
-                return connection.close(varint(error.code), error.reason.as_bytes());
+                // The streams of a link that has ended have ended too, which is nobody's fault.
+                if connection.close_reason().is_none() {
+                    debug!(%error, "the peer broke the protocol on a unidirectional stream");
+                    close(connection, error.code, error.reason.as_bytes());
+                }
+                return;
             },
         }
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use futures_util::poll;
 use http::{Request, Response};
-use quinn::{Connection, RecvStream, SendStream};
+use quinn::Connection;
 use rustls::pki_types::CertificateDer;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument as _;
@@ -19,7 +19,7 @@ use super::readers::Readers;
 use super::receive::{MessageReader, ReceiveError, ReceivedBody};
 use super::send::{SendError, send_message};
 use super::stream::{RecvHalf, SendHalf};
-use super::{certificates, varint};
+use super::{certificates, close};
 use crate::body::Body;
 use crate::link::{CallError, Delivered, LinkError};
 use crate::rh3::code::Code;
@@ -75,8 +75,7 @@ impl Link {
             return Err(CallError::RequestTooLarge { size, limit });
         }
 
-        let (send, recv) = self.open().await?;
-        let mut send = SendHalf::new(send);
+        let (mut send, recv) = self.open().await?;
         let id = send.id();
         let mut sending = Box::pin(async move { send_message(&mut send, head, body).await });
         // One poll sends the whole of most requests. What is left goes on beside the response, so that neither
@@ -84,8 +83,9 @@ impl Link {
         let sending = match poll!(&mut sending) {
             Poll::Ready(Ok(()) | Err(SendError::Stopped)) => None,
             Poll::Ready(Err(SendError::LinkLost(lost))) => {
+                // Of a long message an earlier part may have left before.
                 return Err(CallError::LinkLost {
-                    delivered: Delivered::No,
+                    delivered: Delivered::Maybe,
                     reason: lost.into(),
                 });
             }
@@ -97,7 +97,7 @@ impl Link {
 
         let mut reader = MessageReader::new(
             Role::Client,
-            self.0.readers.enter(RecvHalf::new(recv, Code::REQUEST_CANCELLED)),
+            self.0.readers.enter(recv),
             self.0.connection.clone(),
             self.0.max_header_section,
         );
@@ -108,7 +108,7 @@ impl Link {
         Ok(response.map(|()| Body::new(ReceivedBody::new(reader, sending))))
     }
 
-    async fn open(&self) -> Result<(SendStream, RecvStream), CallError> {
+    async fn open(&self) -> Result<(SendHalf, RecvHalf), CallError> {
         let mut opening = pin!(self.0.connection.open_bi());
         // A free stream is there at once as a rule: no timer then.
         let opened = match poll!(&mut opening) {
@@ -117,10 +117,11 @@ impl Link {
                 .await
                 .map_err(|_| CallError::Busy)?,
         };
-        opened.map_err(|lost| CallError::LinkLost {
+        let (send, recv) = opened.map_err(|lost| CallError::LinkLost {
             delivered: Delivered::No,
             reason: lost.into(),
-        })
+        })?;
+        Ok((SendHalf::new(send), RecvHalf::new(recv, Code::REQUEST_CANCELLED)))
     }
 
     /// What it means for the call on the stream `id` that no response's head came.
@@ -165,13 +166,12 @@ impl Link {
     }
 
     pub(crate) fn close(&self, code: Code, reason: &str) {
-        self.0.connection.close(varint(code), reason.as_bytes());
+        close(&self.0.connection, code, reason.as_bytes());
     }
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        self.connection
-            .close(varint(Code::NO_ERROR), b"the hub let the link go");
+        close(&self.connection, Code::NO_ERROR, b"the hub let the link go");
     }
 }

@@ -55,6 +55,13 @@ fn is_orderly(code: quinn::VarInt) -> bool {
     matches!(code_of(code), Code(0) | Code::NO_ERROR)
 }
 
+/// Closes a connection. One that has ended already keeps what ended it, which quinn would forget.
+fn close(connection: &quinn::Connection, code: Code, reason: &[u8]) {
+    if connection.close_reason().is_none() {
+        connection.close(varint(code), reason);
+    }
+}
+
 /// A code as quinn wants it. No code is too large for that: ours are small, and a peer's came as such an integer.
 fn varint(code: Code) -> quinn::VarInt {
     quinn::VarInt::from_u64(code.0).unwrap_or(quinn::VarInt::MAX)
@@ -64,3 +71,6 @@ fn varint(code: Code) -> quinn::VarInt {
 fn code_of(code: quinn::VarInt) -> Code {
     Code(code.into_inner())
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,16 +2,18 @@
 //!
 //! QUIC has one credit for all streams of a connection. A call whose reader has stopped keeps up to a stream window of
 //! it, and a few such calls would leave nothing for the live ones. So the link's window grows by a stream window for
-//! each of them, up to a ceiling for the link and one for the process; past either, the call that has stood still
-//! longest is given up.
+//! each of them and a little more, up to a ceiling for the link and one for the process; past either, the call that has
+//! stood still longest is given up.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use quinn::{Connection, VarInt};
 use slab::Slab;
-use tracing::warn;
+use tokio::sync::Notify;
+use tokio_util::task::AbortOnDropHandle;
+use tracing::{Instrument as _, warn};
 
 use super::stream::RecvHalf;
 use crate::rh3::code::Code;
@@ -20,8 +22,13 @@ use crate::tuning::Tuning;
 /// Every busy reader stands still for a moment between two reads. The window is not raised for fewer than this many.
 const SPARE: usize = 4;
 
-/// How far the window may stay above what is needed before it is lowered.
+/// For how many readers more than there are the window may stay raised before it is lowered.
 const KEEP: usize = 16;
+
+/// quinn grants credit again when an eighth of the window has been read. Were the window raised by no more than the
+/// stopped readers hold, that eighth would outgrow what they leave to the live ones, who would wait for it for good:
+/// so for each of them it is raised by this divisor's part of a stream window more.
+const GRANTED_BY: u64 = 7;
 
 /// A reader that has stood still for less than this is never given up: it may only be busy.
 const PATIENCE: Duration = Duration::from_millis(200);
@@ -40,21 +47,34 @@ pub struct BufferMemory {
 pub(super) struct Readers {
     connection: Connection,
     memory: Arc<BufferMemory>,
-    stream_window: u64,
     link_window: u64,
     link_memory: u64,
+    /// By how much the window is raised for one reader.
+    step: u64,
     /// Readers that stand still.
     still: AtomicUsize,
     /// For how many of them the window is raised.
     raised: Mutex<usize>,
     readers: Mutex<Slab<Arc<Stream>>>,
     epoch: Instant,
+    /// At a ceiling, and nobody has stood still for long enough to be given up: [`look_again`] is told, and until it
+    /// has looked nobody else does.
+    is_full: AtomicBool,
+    full: Arc<Notify>,
+    _looking: AbortOnDropHandle<()>,
+}
+
+/// What keeps a window from being raised.
+#[derive(Clone, Copy, Debug)]
+enum Ceiling {
+    Link,
+    Process,
 }
 
 /// The stream that one reader reads.
 #[derive(Debug)]
 struct Stream {
-    /// Milliseconds after the epoch at which it was last read, and 0 while it waits for data.
+    /// Microseconds after the epoch at which it was last read, and 0 while it waits for data.
     still_since: AtomicU64,
     recv: Mutex<Option<RecvHalf>>,
 }
@@ -78,6 +98,11 @@ impl BufferMemory {
         })
     }
 
+    #[cfg(test)]
+    pub(super) fn used(&self) -> u64 {
+        self.used.load(Ordering::Relaxed)
+    }
+
     /// Takes what one more stopped reader may hold, if there is room.
     fn take(&self, bytes: u64) -> bool {
         let taken = self
@@ -92,28 +117,48 @@ impl BufferMemory {
         self.used.fetch_sub(bytes, Ordering::Relaxed);
     }
 
-    /// Gives up the call that has stood still longest, on whichever link.
-    fn give_up_stillest(&self) {
+    /// Makes room for `asking`, and says whether it is worth another try: takes back what a link has and needs no more,
+    /// or else gives up the call that has stood still longest, of those whose end makes room.
+    fn make_room(&self, asking: &Readers) -> bool {
         let links: Vec<_> = lock(&self.links).iter().filter_map(Weak::upgrade).collect();
-        let stillest = links.iter().filter_map(|link| Some((link, link.stillest()?)));
-        if let Some((link, (_, stream))) = stillest.max_by_key(|(_, (still, _))| *still) {
-            link.give_up(&stream, "process");
+        if links.iter().any(|link| link.lower(0)) {
+            return true;
+        }
+        let holding = links
+            .iter()
+            .filter(|link| std::ptr::eq(&***link, asking) || *lock(&link.raised) > 0);
+        let stillest = holding.filter_map(|link| Some((link, link.stillest()?)));
+        match stillest.max_by_key(|(_, (still, _))| *still) {
+            Some((link, (_, stream))) => {
+                link.give_up(&stream, Ceiling::Process);
+                true
+            }
+            None => false,
         }
     }
 }
 
 impl Readers {
+    /// To be called on a runtime, for the task that looks again.
     pub(super) fn new(connection: Connection, tuning: &Tuning) -> Arc<Self> {
-        let readers = Arc::new(Self {
-            connection,
-            stream_window: u64::from(tuning.stream_window),
-            link_window: u64::from(tuning.link_window),
-            link_memory: u64::from(tuning.link_memory),
-            still: AtomicUsize::new(0),
-            raised: Mutex::new(0),
-            readers: Mutex::default(),
-            epoch: Instant::now(),
-            memory: Arc::clone(&tuning.buffer_memory),
+        let stream_window = u64::from(tuning.stream_window);
+        let readers = Arc::new_cyclic(|this| {
+            let full = Arc::new(Notify::new());
+            let looking = look_again(Weak::clone(this), Arc::clone(&full));
+            Self {
+                connection,
+                step: stream_window + stream_window.div_ceil(GRANTED_BY),
+                link_window: u64::from(tuning.link_window),
+                link_memory: u64::from(tuning.link_memory),
+                still: AtomicUsize::new(0),
+                raised: Mutex::new(0),
+                readers: Mutex::default(),
+                epoch: Instant::now(),
+                memory: Arc::clone(&tuning.buffer_memory),
+                is_full: AtomicBool::new(false),
+                full,
+                _looking: AbortOnDropHandle::new(tokio::spawn(looking.in_current_span())),
+            }
         });
         let mut links = lock(&readers.memory.links);
         links.retain(|link| link.strong_count() > 0);
@@ -138,9 +183,8 @@ impl Readers {
 
     /// A reader has stopped, for a moment or for good.
     fn one_more(&self) {
-        let still = self.still.fetch_add(1, Ordering::Relaxed) + 1;
-        if still > SPARE {
-            self.raise(still - SPARE);
+        if self.still.fetch_add(1, Ordering::Relaxed) >= SPARE {
+            self.raise();
         }
     }
 
@@ -149,43 +193,78 @@ impl Readers {
         let still = self.still.fetch_sub(1, Ordering::Relaxed) - 1;
         // Only who crosses a multiple looks closer, so that most need no lock.
         if still.is_multiple_of(KEEP) {
-            self.lower(still.saturating_sub(SPARE));
+            self.lower(if still == 0 { 0 } else { KEEP });
         }
     }
 
-    fn raise(&self, wanted: usize) {
-        let mut raised = lock(&self.raised);
-        while *raised < wanted {
-            let above = self.link_window + (*raised as u64 + 1) * self.stream_window;
-            if above > self.link_memory {
-                if let Some((_, stream)) = self.stillest() {
-                    self.give_up(&stream, "link");
-                }
-                break;
+    /// For how many readers the window should be raised.
+    fn wanted(&self) -> usize {
+        self.still.load(Ordering::Relaxed).saturating_sub(SPARE)
+    }
+
+    /// Raises the window to what is wanted. At a ceiling readers are given up until no more is wanted than there is.
+    fn raise(&self) {
+        while let Some(ceiling) = self.try_raise() {
+            if self.is_full.load(Ordering::Relaxed) {
+                return;
             }
-            if !self.memory.take(self.stream_window) {
-                self.memory.give_up_stillest();
-                break;
+            let again = match ceiling {
+                Ceiling::Link => self.stillest().is_some_and(|(_, stream)| {
+                    self.give_up(&stream, ceiling);
+                    true
+                }),
+                Ceiling::Process => self.memory.make_room(self),
+            };
+            if !again {
+                self.is_full.store(true, Ordering::Relaxed);
+                self.full.notify_one();
+                return;
+            }
+        }
+    }
+
+    /// Raises the window as far as it may be, and says what kept it from more.
+    fn try_raise(&self) -> Option<Ceiling> {
+        let mut raised = lock(&self.raised);
+        let before = *raised;
+        let ceiling = loop {
+            if *raised >= self.wanted() {
+                break None;
+            }
+            if self.window(*raised + 1) > self.link_memory {
+                break Some(Ceiling::Link);
+            }
+            if !self.memory.take(self.step) {
+                break Some(Ceiling::Process);
             }
             *raised += 1;
+        };
+        if *raised > before {
+            self.apply(*raised);
         }
-        self.apply(*raised);
+        ceiling
     }
 
-    fn lower(&self, wanted: usize) {
+    /// Lowers the window to what is wanted, if it is above that for more than `keep` readers. Says whether it was.
+    fn lower(&self, keep: usize) -> bool {
         let mut raised = lock(&self.raised);
-        if *raised > wanted {
-            self.memory
-                .give_back((*raised - wanted) as u64 * self.stream_window);
-            *raised = wanted;
-            self.apply(wanted);
+        let wanted = self.wanted();
+        if *raised <= wanted + keep {
+            return false;
         }
+        self.memory.give_back((*raised - wanted) as u64 * self.step);
+        *raised = wanted;
+        self.apply(wanted);
+        true
+    }
+
+    fn window(&self, raised: usize) -> u64 {
+        self.link_window + raised as u64 * self.step
     }
 
     fn apply(&self, raised: usize) {
-        let window = self.link_window + raised as u64 * self.stream_window;
-        self.connection
-            .set_receive_window(VarInt::from_u64(window).unwrap_or(VarInt::MAX));
+        let window = VarInt::from_u64(self.window(raised)).unwrap_or(VarInt::MAX);
+        self.connection.set_receive_window(window);
     }
 
     /// The stream that has stood still longest, and for how long.
@@ -194,7 +273,7 @@ impl Readers {
         let readers = lock(&self.readers);
         let still = readers.iter().filter_map(|(_, stream)| {
             let since = stream.still_since.load(Ordering::Relaxed);
-            let still = now.saturating_sub(Duration::from_millis(since));
+            let still = now.saturating_sub(Duration::from_micros(since));
             (since > 0 && still >= PATIENCE).then_some((still, stream))
         });
         still
@@ -203,7 +282,7 @@ impl Readers {
     }
 
     /// Takes a stream from its reader, whose next read says so. Its bytes are freed and their credit is given back.
-    fn give_up(&self, stream: &Stream, ceiling: &'static str) {
+    fn give_up(&self, stream: &Stream, ceiling: Ceiling) {
         if stream.still_since.swap(0, Ordering::Relaxed) == 0 {
             // It reads on, just now.
             return;
@@ -213,18 +292,31 @@ impl Readers {
             recv.stop(Code::EXCESSIVE_LOAD);
             warn!(
                 peer = %self.connection.remote_address(),
-                ceiling,
+                ?ceiling,
                 still,
                 "gave up the call whose reader has stood still longest: received bytes are at their ceiling"
             );
         }
+        self.lower(0);
+    }
+}
+
+/// Looks whom to give up once patience with the readers of a full link is over: they stand still, so it may be that
+/// nobody else does.
+async fn look_again(readers: Weak<Readers>, full: Arc<Notify>) {
+    loop {
+        full.notified().await;
+        tokio::time::sleep(PATIENCE).await;
+        let Some(readers) = readers.upgrade() else { return };
+        readers.is_full.store(false, Ordering::Relaxed);
+        readers.raise();
     }
 }
 
 impl Drop for Readers {
     fn drop(&mut self) {
         let raised = *lock(&self.raised);
-        self.memory.give_back(raised as u64 * self.stream_window);
+        self.memory.give_back(raised as u64 * self.step);
     }
 }
 
@@ -236,7 +328,7 @@ impl Reader {
 
     /// Something was handed to whoever reads, and until they ask for more they stand still.
     pub(super) fn stands_still(&self) {
-        let now = u64::try_from(self.readers.epoch.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let now = u64::try_from(self.readers.epoch.elapsed().as_micros()).unwrap_or(u64::MAX);
         if self.stream.still_since.swap(now.max(1), Ordering::Relaxed) == 0 {
             self.readers.one_more();
         }

@@ -13,7 +13,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::readers::Reader;
 use super::send::SendError;
-use super::{code_of, varint};
+use super::{close, code_of};
 use crate::body::BodyError;
 use crate::rh3::Role;
 use crate::rh3::code::Code;
@@ -139,9 +139,12 @@ impl MessageReader {
         }
     }
 
-    /// Nothing follows what has been taken.
+    /// Nothing follows what has been taken, and nothing of it is missing.
     fn is_at_end(&self) -> bool {
-        self.ended && self.segments.is_empty() && self.frames.is_idle()
+        self.ended
+            && self.segments.is_empty()
+            && self.frames.is_idle()
+            && self.message.finish(self.role).is_ok()
     }
 
     /// The next piece of the message: `None` at its end.
@@ -239,7 +242,7 @@ impl MessageReader {
     fn broken(&mut self, error: ProtocolError) -> ReceiveError {
         match error.scope {
             Scope::Stream => self.stop(error.code),
-            Scope::Connection => self.connection.close(varint(error.code), error.reason.as_bytes()),
+            Scope::Connection => close(&self.connection, error.code, error.reason.as_bytes()),
         }
         if error.is_too_large() {
             return ReceiveError::HeaderSectionTooLarge;

@@ -21,7 +21,12 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     // About the sizes at which a piece is copied, gathered, or fills a packet.
-    let size = prop_oneof![0..64_usize, 1_100..1_300_usize, 4_090..4_100_usize, 16_000..70_000_usize];
+    let size = prop_oneof![
+        0..64_usize,
+        1_100..1_300_usize,
+        4_090..4_100_usize,
+        16_000..70_000_usize
+    ];
     prop_oneof![3 => size.prop_map(Step::Data), 1 => Just(Step::Yield)]
 }
 
@@ -44,13 +49,18 @@ fn body(steps: Vec<Step>, trailers: bool, content: &Bytes) -> Body {
 }
 
 async fn echoed(link: &HubLink, steps: Vec<Step>, trailers: bool) -> Result<(), TestCaseError> {
-    let sizes = steps.iter().map(|step| if let Step::Data(len) = step { *len } else { 0 });
+    let sizes = steps
+        .iter()
+        .map(|step| if let Step::Data(len) = step { *len } else { 0 });
     let content = pattern(sizes.sum());
     let request = request("/s/Echo", body(steps, trailers, &content));
     let response = within(link.call(request)).await.unwrap();
     let collected = within(response.into_body().collect()).await.unwrap();
     let got = collected.trailers().cloned();
-    prop_assert_eq!(got, trailers.then(|| fields(&[("grpc-status", "0"), ("x-bin", "AA")])));
+    prop_assert_eq!(
+        got,
+        trailers.then(|| fields(&[("grpc-status", "0"), ("x-bin", "AA")]))
+    );
     prop_assert!(collected.to_bytes() == content, "other bytes than were sent");
     Ok(())
 }

@@ -30,21 +30,36 @@ async fn a_unary_call_arrives_and_returns_byte_for_byte() {
         ("x-twice", "first"),
     ]);
     let answered = fields(&[("x-r", "b"), ("r-bin", "_-=="), ("x-r", "a")]);
-    let trailers = fields(&[("grpc-status", "0"), ("t-bin", "/+8"), ("x-t", "2"), ("x-t", "1"), ("grpc-message", "a%20b")]);
+    let trailers = fields(&[
+        ("grpc-status", "0"),
+        ("t-bin", "/+8"),
+        ("x-t", "2"),
+        ("x-t", "1"),
+        ("grpc-message", "a%20b"),
+    ]);
     let message = Bytes::from_static(b"\0\0\0\0\x05hello");
 
     let seen = Arc::new(Mutex::new(None));
     let (link, _serving, _hub) = linked({
-        let (seen, answered, trailers, message) =
-            (Arc::clone(&seen), answered.clone(), trailers.clone(), message.clone());
+        let (seen, answered, trailers, message) = (
+            Arc::clone(&seen),
+            answered.clone(),
+            trailers.clone(),
+            message.clone(),
+        );
         move |request: Request<Body>| {
-            let (seen, answered, trailers, message) =
-                (Arc::clone(&seen), answered.clone(), trailers.clone(), message.clone());
+            let (seen, answered, trailers, message) = (
+                Arc::clone(&seen),
+                answered.clone(),
+                trailers.clone(),
+                message.clone(),
+            );
             async move {
                 let (parts, body) = request.into_parts();
                 let body = read(body).await.unwrap();
                 *seen.lock().unwrap() = Some((parts, body));
-                let mut response = Response::new(frames(vec![Frame::data(message), Frame::trailers(trailers)]));
+                let mut response =
+                    Response::new(frames(vec![Frame::data(message), Frame::trailers(trailers)]));
                 *response.headers_mut() = answered;
                 *response.status_mut() = StatusCode::ACCEPTED;
                 Ok(response)
@@ -74,7 +89,9 @@ async fn a_unary_call_arrives_and_returns_byte_for_byte() {
 /// Names and values in the order in which a peer would be sent them.
 fn in_order(fields: &http::HeaderMap) -> Vec<(String, Vec<u8>)> {
     let pairs = fields.iter();
-    pairs.map(|(name, value)| (name.to_string(), value.as_bytes().to_vec())).collect()
+    pairs
+        .map(|(name, value)| (name.to_string(), value.as_bytes().to_vec()))
+        .collect()
 }
 
 #[tokio::test]
@@ -87,7 +104,10 @@ async fn the_response_s_messages_come_one_by_one() {
     })
     .await;
 
-    let mut response = within(link.call(request("/s/List", Body::empty()))).await.unwrap().into_body();
+    let mut response = within(link.call(request("/s/List", Body::empty())))
+        .await
+        .unwrap()
+        .into_body();
     // Each is read before the next is sent, so nothing on the way waits for more.
     for message in 0..20_u8 {
         let message = Bytes::from(vec![message; usize::from(message) * 500 + 1]);
@@ -98,7 +118,9 @@ async fn the_response_s_messages_come_one_by_one() {
         }
         assert_eq!(got, message);
     }
-    feed.send(Ok(Frame::trailers(fields(&[("grpc-status", "5")])))).await.unwrap();
+    feed.send(Ok(Frame::trailers(fields(&[("grpc-status", "5")]))))
+        .await
+        .unwrap();
     let (rest, trailers) = read(response).await.unwrap();
     assert!(rest.is_empty());
     assert_eq!(trailers.unwrap(), fields(&[("grpc-status", "5")]));
@@ -141,14 +163,19 @@ async fn the_request_s_messages_come_one_by_one_and_one_response_ends_the_call()
 async fn both_directions_take_turns_and_each_ends_by_itself() {
     let (link, _serving, _hub) = linked(echo).await;
     let (feed, body) = channel();
-    let mut response = within(link.call(request("/s/Chat", body))).await.unwrap().into_body();
+    let mut response = within(link.call(request("/s/Chat", body)))
+        .await
+        .unwrap()
+        .into_body();
     for turn in 0..10_u8 {
         let message = Bytes::from(vec![turn; 100]);
         feed.send(Ok(Frame::data(message.clone()))).await.unwrap();
         assert_eq!(next_data(&mut response).await.unwrap(), message);
     }
     // The request's trailers are its end, the echo's are the response's.
-    feed.send(Ok(Frame::trailers(fields(&[("x-last", "1")])))).await.unwrap();
+    feed.send(Ok(Frame::trailers(fields(&[("x-last", "1")]))))
+        .await
+        .unwrap();
     let (rest, trailers) = read(response).await.unwrap();
     assert_eq!((rest, trailers), (Bytes::new(), Some(fields(&[("x-last", "1")]))));
 }
@@ -165,7 +192,10 @@ async fn the_request_may_end_long_before_the_response_does() {
         }
     })
     .await;
-    let mut response = within(link.call(request("/s/List", full("ask")))).await.unwrap().into_body();
+    let mut response = within(link.call(request("/s/List", full("ask"))))
+        .await
+        .unwrap()
+        .into_body();
     feed.send(Ok(Frame::data("answer".into()))).await.unwrap();
     assert_eq!(next_data(&mut response).await.unwrap(), "answer");
     drop(feed);
@@ -193,7 +223,9 @@ async fn a_response_that_ends_before_the_request_is_read_is_complete() {
     })
     .await;
     // More than fits in any window, so that the request is certainly under way.
-    let response = within(link.call(request("/s/Record", full(pattern(LARGE))))).await.unwrap();
+    let response = within(link.call(request("/s/Record", full(pattern(LARGE)))))
+        .await
+        .unwrap();
     let (body, trailers) = read(response.into_body()).await.unwrap();
     assert_eq!(body, "early");
     assert_eq!(trailers.unwrap(), fields(&[("grpc-status", "7")]));
@@ -209,8 +241,13 @@ async fn a_response_that_ends_before_the_request_is_read_is_complete() {
 async fn messages_larger_than_every_window_pass_both_ways_at_once() {
     let (link, _serving, _hub) = linked(echo).await;
     let message = pattern(LARGE);
-    let response = within(link.call(request("/s/Echo", full(message.clone())))).await.unwrap();
-    assert!(read(response.into_body()).await.unwrap().0 == message, "not the bytes that were sent");
+    let response = within(link.call(request("/s/Echo", full(message.clone()))))
+        .await
+        .unwrap();
+    assert!(
+        read(response.into_body()).await.unwrap().0 == message,
+        "not the bytes that were sent"
+    );
 }
 
 #[tokio::test]
@@ -223,7 +260,9 @@ async fn a_message_without_a_body_is_known_for_one_at_once() {
         Ok(response)
     })
     .await;
-    let response = within(link.call(request("/s/None", Body::empty()))).await.unwrap();
+    let response = within(link.call(request("/s/None", Body::empty())))
+        .await
+        .unwrap();
     assert_eq!(response.headers(), &fields(&[("grpc-status", "12")]));
     assert!(response.body().is_end_stream());
     assert_eq!(read(response.into_body()).await.unwrap(), (Bytes::new(), None));
@@ -233,7 +272,9 @@ async fn a_message_without_a_body_is_known_for_one_at_once() {
 async fn trailers_without_data_and_empty_data_are_kept_apart_from_no_body() {
     let (link, _serving, _hub) = linked(echo).await;
     let only_trailers = frames(vec![Frame::trailers(fields(&[("x-end", "")]))]);
-    let response = within(link.call(request("/s/Echo", only_trailers))).await.unwrap();
+    let response = within(link.call(request("/s/Echo", only_trailers)))
+        .await
+        .unwrap();
     assert!(!response.body().is_end_stream());
     assert_eq!(
         read(response.into_body()).await.unwrap(),
@@ -263,7 +304,10 @@ async fn a_response_to_head_declares_a_length_that_does_not_follow() {
     let response = within(link.call(request("/s/Any", Body::empty()))).await;
     let broken = match response {
         Ok(response) => {
-            assert!(!response.body().is_end_stream(), "the missing bytes would go unseen");
+            assert!(
+                !response.body().is_end_stream(),
+                "the missing bytes would go unseen"
+            );
             read(response.into_body()).await.unwrap_err().to_string()
         }
         Err(CallError::Malformed(reason)) => reason,
@@ -279,7 +323,10 @@ async fn many_calls_at_once_do_not_mix() {
         let link = link.clone();
         async move {
             let message = Bytes::from(format!("{call:04}").repeat(call * 50));
-            let response = link.call(request("/s/Echo", full(message.clone()))).await.unwrap();
+            let response = link
+                .call(request("/s/Echo", full(message.clone())))
+                .await
+                .unwrap();
             assert_eq!(read(response.into_body()).await.unwrap().0, message);
         }
     });

@@ -1,7 +1,6 @@
 //! The HTTP/3 server of the `h3` crate as an agent, called by our hub.
 
 use bytes::Bytes;
-use h3::quic::BidiStream as _;
 use h3::server::RequestStream;
 use http::{Request, Response};
 use http_body::{Body as _, Frame};
@@ -63,21 +62,30 @@ async fn unary_metadata_data_and_trailers_are_exact() {
         ("x-twice", "a"),
         ("x-empty", ""),
     ]);
-    let body = vec![Frame::data("message".into()), Frame::trailers(fields(&[("t-bin", "/w"), ("t-bin", "AA")]))];
+    let body = vec![
+        Frame::data("message".into()),
+        Frame::trailers(fields(&[("t-bin", "/w"), ("t-bin", "AA")])),
+    ];
     let mut request = request("/s/Echo", frames(body));
     *request.headers_mut() = metadata.clone();
     let response = within(link.call(request)).await.unwrap();
     assert_eq!(response.headers(), &metadata);
     let (body, trailers) = read(response.into_body()).await.unwrap();
     assert_eq!(body, "message");
-    assert_eq!(trailers.unwrap(), fields(&[("t-bin", "/w"), ("t-bin", "AA"), ("grpc-status", "0")]));
+    assert_eq!(
+        trailers.unwrap(),
+        fields(&[("t-bin", "/w"), ("t-bin", "AA"), ("grpc-status", "0")])
+    );
 }
 
 #[tokio::test]
 async fn bidirectional_messages_take_turns() {
     let (link, _serving, _hub) = h3_agent(echo).await;
     let (feed, body) = channel();
-    let mut response = within(link.call(request("/s/Chat", body))).await.unwrap().into_body();
+    let mut response = within(link.call(request("/s/Chat", body)))
+        .await
+        .unwrap()
+        .into_body();
     for turn in 0..10_u8 {
         let message = Bytes::from(vec![turn; 100]);
         feed.send(Ok(Frame::data(message.clone()))).await.unwrap();
@@ -85,7 +93,10 @@ async fn bidirectional_messages_take_turns() {
     }
     drop(feed);
     let (rest, trailers) = read(response).await.unwrap();
-    assert_eq!((rest, trailers.unwrap()), (Bytes::new(), fields(&[("grpc-status", "0")])));
+    assert_eq!(
+        (rest, trailers.unwrap()),
+        (Bytes::new(), fields(&[("grpc-status", "0")]))
+    );
 }
 
 #[tokio::test]
@@ -98,7 +109,9 @@ async fn the_server_streams() {
         stream.finish().await.unwrap();
     })
     .await;
-    let response = within(link.call(request("/s/List", Body::empty()))).await.unwrap();
+    let response = within(link.call(request("/s/List", Body::empty())))
+        .await
+        .unwrap();
     let (body, trailers) = read(response.into_body()).await.unwrap();
     assert!(body == pattern(10_000).repeat(100), "other bytes than were sent");
     assert_eq!(trailers, None);
@@ -112,13 +125,17 @@ async fn the_client_streams() {
             total += bytes_of(data).len();
         }
         let mut response = Response::new(());
-        response.headers_mut().insert("x-total", total.to_string().parse().unwrap());
+        response
+            .headers_mut()
+            .insert("x-total", total.to_string().parse().unwrap());
         stream.send_response(response).await.unwrap();
         stream.finish().await.unwrap();
     })
     .await;
     let messages = (0..100).map(|_| Frame::data(pattern(10_000))).collect();
-    let response = within(link.call(request("/s/Record", frames(messages)))).await.unwrap();
+    let response = within(link.call(request("/s/Record", frames(messages))))
+        .await
+        .unwrap();
     assert_eq!(response.headers(), &fields(&[("x-total", "1000000")]));
     assert_eq!(read(response.into_body()).await.unwrap(), (Bytes::new(), None));
 }
@@ -132,7 +149,9 @@ async fn a_response_of_a_head_alone_is_empty() {
         stream.finish().await.unwrap();
     })
     .await;
-    let response = within(link.call(request("/s/None", Body::empty()))).await.unwrap();
+    let response = within(link.call(request("/s/None", Body::empty())))
+        .await
+        .unwrap();
     assert_eq!(response.headers(), &fields(&[("grpc-status", "12")]));
     assert_eq!(read(response.into_body()).await.unwrap(), (Bytes::new(), None));
 }
@@ -152,15 +171,22 @@ async fn the_agent_gives_up_before_and_in_the_response() {
         stream.stop_stream(h3::error::Code::H3_EXCESSIVE_LOAD);
     })
     .await;
-    let error = within(link.call(request("/s/Reject", Body::empty()))).await.unwrap_err();
+    let error = within(link.call(request("/s/Reject", Body::empty())))
+        .await
+        .unwrap_err();
     assert!(matches!(error, CallError::Refused), "{error}");
     assert_eq!(error.delivered(), Delivered::No);
-    let error = within(link.call(request("/s/Fail", Body::empty()))).await.unwrap_err();
+    let error = within(link.call(request("/s/Fail", Body::empty())))
+        .await
+        .unwrap_err();
     assert!(matches!(error, CallError::Reset(Code::INTERNAL_ERROR)), "{error}");
     assert_eq!(error.delivered(), Delivered::Maybe);
 
     let (feed, body) = channel();
-    let mut response = within(link.call(request("/s/Break", body))).await.unwrap().into_body();
+    let mut response = within(link.call(request("/s/Break", body)))
+        .await
+        .unwrap()
+        .into_body();
     assert_eq!(next_data(&mut response).await.unwrap(), "first");
     feed.send(Ok(Frame::data("second".into()))).await.unwrap();
     let error = read(response).await.unwrap_err();

@@ -3,7 +3,6 @@
 use bytes::Bytes;
 use h3::client::{RequestStream, SendRequest};
 use h3::error::{Code as H3Code, StreamError};
-use h3::quic::BidiStream as _;
 use http::{Request, Response};
 use http_body::{Body as _, Frame};
 use http_body_util::BodyExt as _;
@@ -30,7 +29,10 @@ where
     let driving = tokio::spawn(async move {
         driver.wait_idle().await;
     });
-    (requests, (peer, serve(agent, handler), AbortOnDropHandle::new(driving)))
+    (
+        requests,
+        (peer, serve(agent, handler), AbortOnDropHandle::new(driving)),
+    )
 }
 
 async fn echo(request: Request<Body>) -> Answer {
@@ -65,7 +67,13 @@ fn code(error: &StreamError) -> u64 {
 #[tokio::test]
 async fn unary_metadata_data_and_trailers_are_exact() {
     let (mut requests, _running) = h3_hub(echo).await;
-    let metadata = fields(&[("te", "trailers"), ("x-twice", "b"), ("key-bin", "AAEC,/w"), ("x-twice", "a"), ("x-empty", "")]);
+    let metadata = fields(&[
+        ("te", "trailers"),
+        ("x-twice", "b"),
+        ("key-bin", "AAEC,/w"),
+        ("x-twice", "a"),
+        ("x-empty", ""),
+    ]);
     let mut stream = start(&mut requests, "/s/Echo", metadata.clone()).await;
     stream.send_data("message".into()).await.unwrap();
     let trailers = fields(&[("t-bin", "/w"), ("grpc-status", "0"), ("t-bin", "AA")]);
@@ -73,7 +81,10 @@ async fn unary_metadata_data_and_trailers_are_exact() {
     stream.finish().await.unwrap();
     let response = within(stream.recv_response()).await.unwrap();
     assert_eq!(response.headers(), &metadata);
-    assert_eq!(rest(&mut stream).await.unwrap(), ("message".into(), Some(trailers)));
+    assert_eq!(
+        rest(&mut stream).await.unwrap(),
+        ("message".into(), Some(trailers))
+    );
 }
 
 #[tokio::test]
@@ -84,7 +95,10 @@ async fn bidirectional_messages_take_turns() {
     for turn in 0..10_u8 {
         let message = Bytes::from(vec![turn; 100]);
         stream.send_data(message.clone()).await.unwrap();
-        assert_eq!(bytes_of(within(stream.recv_data()).await.unwrap().unwrap()), message);
+        assert_eq!(
+            bytes_of(within(stream.recv_data()).await.unwrap().unwrap()),
+            message
+        );
     }
     stream.finish().await.unwrap();
     assert_eq!(rest(&mut stream).await.unwrap(), (Bytes::new(), None));
@@ -97,7 +111,9 @@ async fn the_client_streams_and_the_server_streams() {
         let mut messages: Vec<_> = (0..100).map(|_| Frame::data(pattern(10_000))).collect();
         messages.push(Frame::trailers(fields(&[("grpc-status", "0")])));
         let mut response = Response::new(frames(messages));
-        response.headers_mut().insert("x-total", body.len().to_string().parse().unwrap());
+        response
+            .headers_mut()
+            .insert("x-total", body.len().to_string().parse().unwrap());
         Ok(response)
     })
     .await;
@@ -147,7 +163,9 @@ async fn the_agent_gives_up_before_and_in_the_response() {
                 tokio::spawn(async move {
                     feed.send(Ok(Frame::data("first".into()))).await.unwrap();
                     next_data(&mut request.into_body()).await.unwrap();
-                    feed.send(Err(BodyError::Reset(Code::CONNECT_ERROR))).await.unwrap();
+                    feed.send(Err(BodyError::Reset(Code::CONNECT_ERROR)))
+                        .await
+                        .unwrap();
                 });
                 Ok(Response::new(body))
             }
@@ -162,7 +180,10 @@ async fn the_agent_gives_up_before_and_in_the_response() {
     }
     let mut stream = start(&mut requests, "/s/Break", fields(&[])).await;
     within(stream.recv_response()).await.unwrap();
-    assert_eq!(bytes_of(within(stream.recv_data()).await.unwrap().unwrap()), "first");
+    assert_eq!(
+        bytes_of(within(stream.recv_data()).await.unwrap().unwrap()),
+        "first"
+    );
     stream.send_data("second".into()).await.unwrap();
     assert_eq!(code(&rest(&mut stream).await.unwrap_err()), 0x10f);
 }
@@ -196,7 +217,10 @@ async fn the_hub_gives_up_in_the_request_and_in_the_response() {
     stream.stop_stream(H3Code::H3_REQUEST_CANCELLED);
     stream.stop_sending(H3Code::H3_REQUEST_CANCELLED);
     let error = within(ends.recv()).await.unwrap().unwrap();
-    assert!(matches!(error, BodyError::Reset(Code::REQUEST_CANCELLED)), "{error}");
+    assert!(
+        matches!(error, BodyError::Reset(Code::REQUEST_CANCELLED)),
+        "{error}"
+    );
 
     let mut stream = start(&mut requests, "/s/List", fields(&[])).await;
     stream.finish().await.unwrap();

@@ -12,7 +12,10 @@ async fn hello(_: Request<Body>) -> Answer {
 }
 
 fn header_limit(max_header_section: u32) -> Tuning {
-    Tuning { max_header_section, ..Tuning::default() }
+    Tuning {
+        max_header_section,
+        ..Tuning::default()
+    }
 }
 
 /// Metadata whose section is a little longer than `len` bytes.
@@ -23,7 +26,10 @@ fn long_value(len: usize) -> HeaderValue {
 #[tokio::test]
 async fn a_call_beyond_the_agent_s_limit_is_busy_until_another_ends() {
     let hub = Hub::new(Tuning::default());
-    let tuning = Tuning { max_calls: 2, ..Tuning::default() };
+    let tuning = Tuning {
+        max_calls: 2,
+        ..Tuning::default()
+    };
     let echo = |request: Request<Body>| async move { Ok(Response::new(request.into_body())) };
     let (link, _serving) = hub.serve(tuning, echo).await;
 
@@ -31,7 +37,9 @@ async fn a_call_beyond_the_agent_s_limit_is_busy_until_another_ends() {
     let (_second_feed, second) = channel();
     let first = within(link.call(request("/s/1", first))).await.unwrap();
     let _second = within(link.call(request("/s/2", second))).await.unwrap();
-    let error = within(link.call(request("/s/3", Body::empty()))).await.unwrap_err();
+    let error = within(link.call(request("/s/3", Body::empty())))
+        .await
+        .unwrap_err();
     assert!(matches!(error, CallError::Busy), "{error}");
     assert_eq!(error.delivered(), Delivered::No);
 
@@ -53,7 +61,16 @@ async fn metadata_beyond_what_the_agent_takes_is_not_sent() {
     let mut long = request("/s/1", Body::empty());
     long.headers_mut().insert("x-long", long_value(2000));
     let error = within(link.call(long)).await.unwrap_err();
-    assert!(matches!(error, CallError::RequestTooLarge { limit: 2000, size: 2001.. }), "{error}");
+    assert!(
+        matches!(
+            error,
+            CallError::RequestTooLarge {
+                limit: 2000,
+                size: 2001..
+            }
+        ),
+        "{error}"
+    );
     assert_eq!(error.delivered(), Delivered::No);
 
     let response = within(link.call(request("/s/1", Body::empty()))).await.unwrap();
@@ -72,10 +89,14 @@ async fn metadata_beyond_what_the_hub_takes_is_not_sent_and_fails_its_call_only(
     };
     let (link, _serving) = hub.serve(Tuning::default(), long).await;
     for _ in 0..2 {
-        let error = within(link.call(request("/s/Long", Body::empty()))).await.unwrap_err();
+        let error = within(link.call(request("/s/Long", Body::empty())))
+            .await
+            .unwrap_err();
         assert!(matches!(error, CallError::Reset(Code::EXCESSIVE_LOAD)), "{error}");
         assert_eq!(error.delivered(), Delivered::Maybe);
-        let response = within(link.call(request("/s/Short", Body::empty()))).await.unwrap();
+        let response = within(link.call(request("/s/Short", Body::empty())))
+            .await
+            .unwrap();
         assert_eq!(read(response.into_body()).await.unwrap().0, "hello");
     }
 }
@@ -90,7 +111,9 @@ async fn metadata_that_a_foreign_agent_sends_beyond_the_limit_fails_its_call_onl
     for too_long in [
         response_head(&long),
         // Refused from its length alone: nothing of it is waited for.
-        [&[0x01][..], &(0x8000_0000_u32 | (1 << 29)).to_be_bytes()].concat().into(),
+        [&[0x01][..], &(0x8000_0000_u32 | (1 << 29)).to_be_bytes()]
+            .concat()
+            .into(),
     ] {
         let answering = async {
             let (mut send, _recv) = agent.accept().await;
@@ -101,12 +124,17 @@ async fn metadata_that_a_foreign_agent_sends_beyond_the_limit_fails_its_call_onl
         };
         let (called, ()) = tokio::join!(within(link.call(request("/s/1", Body::empty()))), answering);
         let error = called.unwrap_err();
-        assert!(matches!(error, CallError::ResponseTooLarge { limit: 2000 }), "{error}");
+        assert!(
+            matches!(error, CallError::ResponseTooLarge { limit: 2000 }),
+            "{error}"
+        );
     }
 
     let answering = async {
         let (mut send, _recv) = agent.accept().await;
-        send.write_all(&response_head(&fields(&[("grpc-status", "0")]))).await.unwrap();
+        send.write_all(&response_head(&fields(&[("grpc-status", "0")])))
+            .await
+            .unwrap();
         send.finish().unwrap();
     };
     let (called, ()) = tokio::join!(within(link.call(request("/s/1", Body::empty()))), answering);
@@ -117,7 +145,11 @@ async fn metadata_that_a_foreign_agent_sends_beyond_the_limit_fails_its_call_onl
 async fn trailers_beyond_the_limit_fail_their_call_only() {
     let hub = Hub::new(header_limit(2000));
     let handler = |request: Request<Body>| async move {
-        let len = if request.uri().path() == "/s/Long" { 2000 } else { 1000 };
+        let len = if request.uri().path() == "/s/Long" {
+            2000
+        } else {
+            1000
+        };
         let mut trailers = fields(&[]);
         trailers.insert("x-long", long_value(len));
         Ok(Response::new(frames(vec![
@@ -126,14 +158,21 @@ async fn trailers_beyond_the_limit_fail_their_call_only() {
         ])))
     };
     let (link, _serving) = hub.serve(Tuning::default(), handler).await;
-    let response = within(link.call(request("/s/Long", Body::empty()))).await.unwrap();
+    let response = within(link.call(request("/s/Long", Body::empty())))
+        .await
+        .unwrap();
     let error = read(response.into_body()).await.unwrap_err();
     assert!(
         matches!(&error, BodyError::Malformed(why) if why.contains("longer than this end takes")),
         "{error}"
     );
-    let response = within(link.call(request("/s/Short", Body::empty()))).await.unwrap();
-    assert_eq!(read(response.into_body()).await.unwrap().1.unwrap()["x-long"].len(), 1000);
+    let response = within(link.call(request("/s/Short", Body::empty())))
+        .await
+        .unwrap();
+    assert_eq!(
+        read(response.into_body()).await.unwrap().1.unwrap()["x-long"].len(),
+        1000
+    );
 }
 
 #[tokio::test]
@@ -167,7 +206,10 @@ async fn a_request_that_cannot_be_carried_says_why() {
     let mut connect = request("/s/1", Body::empty());
     *connect.method_mut() = http::Method::CONNECT;
     let error = within(link.call(connect)).await.unwrap_err();
-    assert!(matches!(&error, CallError::Unsendable(why) if why.contains("CONNECT")), "{error}");
+    assert!(
+        matches!(&error, CallError::Unsendable(why) if why.contains("CONNECT")),
+        "{error}"
+    );
     assert_eq!(error.delivered(), Delivered::No);
     let response = within(link.call(request("/s/1", Body::empty()))).await.unwrap();
     assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "hello");

@@ -125,7 +125,11 @@ impl Hub {
         let pki = Pki::new();
         let listener = Listener::bind(loopback(), pki.server_tls(), SECRET, tuning).unwrap();
         let address = listener.local_addr().unwrap();
-        Self { listener, pki, address }
+        Self {
+            listener,
+            pki,
+            address,
+        }
     }
 
     /// The next peer, once its handshake is done.
@@ -198,7 +202,10 @@ pub(super) async fn bare_dial(
     let config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()));
     let endpoint = quinn::Endpoint::client(loopback()).unwrap();
     let connection = endpoint.connect_with(config, address, HUB).unwrap().await?;
-    Ok(BarePeer { connection, _endpoint: endpoint })
+    Ok(BarePeer {
+        connection,
+        _endpoint: endpoint,
+    })
 }
 
 /// An agent of ours, linked to a hub of bare quinn.
@@ -212,7 +219,10 @@ pub(super) async fn bare_hub(tuning: Tuning) -> (BarePeer, AgentLink) {
     let accepting = async { endpoint.accept().await.unwrap().await.unwrap() };
     let address = endpoint.local_addr().unwrap();
     let (connection, agent) = within(async { tokio::join!(accepting, dialer.dial(address, HUB)) }).await;
-    let peer = BarePeer { connection, _endpoint: endpoint };
+    let peer = BarePeer {
+        connection,
+        _endpoint: endpoint,
+    };
     (peer, agent.unwrap())
 }
 
@@ -234,6 +244,13 @@ impl BarePeer {
         let mut stream = within(self.connection.open_uni()).await.unwrap();
         within(stream.write_all(bytes)).await.unwrap();
         stream
+    }
+
+    /// Waits until the other end has read what was sent before on unidirectional streams: it stops one of a type that
+    /// it does not know.
+    pub(super) async fn is_heard(&self) {
+        let stream = self.uni(&[0x21]).await;
+        within(stream.stopped()).await.unwrap();
     }
 
     /// The next call's stream.
@@ -285,7 +302,9 @@ pub(super) fn full(bytes: impl Into<Bytes>) -> Body {
 
 /// A body of these frames, all of them ready.
 pub(super) fn frames(frames: Vec<Frame<Bytes>>) -> Body {
-    Body::new(StreamBody::new(futures_util::stream::iter(frames.into_iter().map(Ok))))
+    Body::new(StreamBody::new(futures_util::stream::iter(
+        frames.into_iter().map(Ok),
+    )))
 }
 
 /// Where a test feeds a [`channel`] body. Its `closed` tells when the body was dropped.
@@ -321,7 +340,10 @@ pub(super) fn bytes_of(mut buffer: impl Buf) -> Bytes {
 /// Fields with these names and values, in order.
 pub(super) fn fields(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
     let pairs = pairs.iter().map(|&(name, value)| {
-        (http::HeaderName::from_static(name), http::HeaderValue::from_static(value))
+        (
+            http::HeaderName::from_static(name),
+            http::HeaderValue::from_static(value),
+        )
     });
     let mut fields = HeaderMap::new();
     for (name, value) in pairs {
@@ -332,7 +354,10 @@ pub(super) fn fields(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
 
 /// `len` bytes that differ from place to place.
 pub(super) fn pattern(len: usize) -> Bytes {
-    (0..len).map(|at| (at * 31 + (at >> 8)) as u8).collect::<Vec<_>>().into()
+    (0..len)
+        .map(|at| (at * 31 + (at >> 8)) as u8)
+        .collect::<Vec<_>>()
+        .into()
 }
 
 /// Waits until `condition` holds. Between two looks whatever else is to be done gets its turn.

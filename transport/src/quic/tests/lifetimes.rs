@@ -1,0 +1,182 @@
+//! What runs ends with its owner.
+
+use std::sync::{Arc, Mutex};
+
+use http::{Request, Response};
+use http_body::Frame;
+
+use super::support::*;
+use crate::{Body, BodyError, CallError, Code, Delivered, LinkError, Tuning};
+
+/// Tasks of this test's runtime.
+fn tasks() -> usize {
+    tokio::runtime::Handle::current().metrics().num_alive_tasks()
+}
+
+async fn echo(request: Request<Body>) -> Answer {
+    Ok(Response::new(request.into_body()))
+}
+
+#[tokio::test]
+async fn a_link_s_tasks_end_with_it() {
+    let hub = Hub::new(Tuning::default());
+    let before = tasks();
+    let (link, agent) = hub.link(Tuning::default()).await;
+    let serving = serve(agent, echo);
+    let (_feed, body) = channel();
+    let response = within(link.call(request("/s/Chat", body))).await.unwrap();
+    let clone = link.clone();
+    drop(link);
+    // A clone is the link.
+    let other = within(clone.call(request("/s/Echo", full("still here"))))
+        .await
+        .unwrap();
+    assert_eq!(read(other.into_body()).await.unwrap().0, "still here");
+
+    drop(clone);
+    let lost = within(serving).await.unwrap();
+    assert!(
+        matches!(&lost, LinkError::Closed(why) if why == "the hub let the link go"),
+        "{lost}"
+    );
+    let error = read(response.into_body()).await.unwrap_err();
+    assert!(matches!(error, BodyError::LinkLost(_)), "{error}");
+    until("the link's tasks have ended", || tasks() <= before).await;
+}
+
+#[tokio::test]
+async fn an_agent_that_lets_its_link_go_ends_it() {
+    let hub = Hub::new(Tuning::default());
+    let before = tasks();
+    let (link, agent) = hub.link(Tuning::default()).await;
+    drop(agent);
+    let lost = within(link.closed()).await;
+    assert!(
+        matches!(&lost, LinkError::Closed(why) if why == "the agent let the link go"),
+        "{lost}"
+    );
+    let error = within(link.call(request("/s/1", Body::empty())))
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(
+            error,
+            CallError::LinkLost {
+                delivered: Delivered::No,
+                ..
+            }
+        ),
+        "{error}"
+    );
+    drop(link);
+    until("the link's tasks have ended", || tasks() <= before).await;
+}
+
+#[tokio::test]
+async fn handlers_and_bodies_are_dropped_with_the_serving_of_their_link() {
+    let hub = Hub::new(Tuning::default());
+    let (link, agent) = hub.link(Tuning::default()).await;
+    let (handler_held, handler) = channel();
+    let (body_feed, body) = channel();
+    let (handler, body) = (Mutex::new(Some(handler)), Mutex::new(Some(body)));
+    let running = Arc::new(tokio::sync::Notify::new());
+    let calls = {
+        let running = Arc::clone(&running);
+        move |request: Request<Body>| {
+            let streams = request.uri().path() == "/s/Stream";
+            let of_this = if streams { &body } else { &handler }
+                .lock()
+                .unwrap()
+                .take()
+                .unwrap();
+            let running = Arc::clone(&running);
+            async move {
+                if streams {
+                    return Ok(Response::new(of_this));
+                }
+                running.notify_one();
+                let _held = of_this;
+                std::future::pending().await
+            }
+        }
+    };
+    let calls = Arc::new(calls);
+    let serving = tokio::spawn(async move {
+        let lost = agent.serve(move |request| calls(request)).await;
+        (lost, agent)
+    });
+    let mut stream = within(link.call(request("/s/Stream", Body::empty())))
+        .await
+        .unwrap()
+        .into_body();
+    body_feed.send(Ok(Frame::data("first".into()))).await.unwrap();
+    assert_eq!(next_data(&mut stream).await.unwrap(), "first");
+    let waiting = tokio::spawn({
+        let link = link.clone();
+        async move { link.call(request("/s/Wait", Body::empty())).await }
+    });
+    within(running.notified()).await;
+
+    serving.abort();
+    within(handler_held.closed()).await;
+    within(body_feed.closed()).await;
+    // The agent's end went with its serving here: the calls say that the link or they themselves are gone.
+    let error = within(waiting).await.unwrap().unwrap_err();
+    assert!(
+        matches!(
+            error,
+            CallError::LinkLost { .. } | CallError::Reset(Code::REQUEST_CANCELLED)
+        ),
+        "{error}"
+    );
+    let error = read(stream).await.unwrap_err();
+    assert!(
+        matches!(
+            error,
+            BodyError::LinkLost(_) | BodyError::Reset(Code::REQUEST_CANCELLED)
+        ),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_closed_listener_closes_every_link_and_says_why() {
+    let hub = Hub::new(Tuning::default());
+    let (first, first_serving) = hub.serve(Tuning::default(), echo).await;
+    let (second, second_serving) = hub.serve(Tuning::default(), echo).await;
+    hub.listener.close("maintenance");
+    for serving in [first_serving, second_serving] {
+        let lost = within(serving).await.unwrap();
+        assert!(
+            matches!(&lost, LinkError::Closed(why) if why == "maintenance"),
+            "{lost}"
+        );
+    }
+    for link in [first, second] {
+        assert!(matches!(within(link.closed()).await, LinkError::LocallyClosed));
+    }
+    assert!(within(hub.listener.accept()).await.is_none());
+    within(hub.listener.closed()).await;
+}
+
+#[tokio::test]
+async fn a_link_closed_with_an_error_s_code_says_so_to_the_other_end() {
+    let hub = Hub::new(Tuning::default());
+    let (link, serving) = hub.serve(Tuning::default(), echo).await;
+    link.close(Code::EXCESSIVE_LOAD, "too much");
+    let lost = within(serving).await.unwrap().to_string();
+    assert!(
+        lost.contains("H3_EXCESSIVE_LOAD") && lost.contains("too much"),
+        "{lost}"
+    );
+}
+
+#[tokio::test]
+async fn an_agent_that_closes_waits_until_the_hub_was_told() {
+    let hub = Hub::new(Tuning::default());
+    let (link, agent) = hub.link(Tuning::default()).await;
+    agent.close(Code::NO_ERROR, "done");
+    within(agent.closed()).await;
+    let lost = within(link.closed()).await;
+    assert!(matches!(&lost, LinkError::Closed(why) if why == "done"), "{lost}");
+}
