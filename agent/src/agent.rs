@@ -79,7 +79,10 @@ enum NotTheHub {
     #[error("its certificate is of no hub: {0}; issue one with adit certs hub --san HOST")]
     NoIdentity(#[from] IdentityError),
     #[error("its certificate is for {identity}, and not for the hub of {expected}")]
-    Other { identity: Identity, expected: TrustDomain },
+    Other {
+        identity: Identity,
+        expected: TrustDomain,
+    },
 }
 
 /// An agent that is ready to connect.
@@ -113,7 +116,10 @@ impl Agent {
             return Err(StartError::NoHub);
         }
         config.credentials.check_agent_id(&config.id)?;
-        let trust_domain = config.credentials.identity().map(|identity| identity.trust_domain().clone());
+        let trust_domain = config
+            .credentials
+            .identity()
+            .map(|identity| identity.trust_domain().clone());
         let trust_domain = trust_domain.ok_or(StartError::NoIdentity)?;
         let tls = config
             .credentials
@@ -263,7 +269,10 @@ impl Link {
         let certificate = link.peer_certificates().first().ok_or(NotTheHub::NoCertificate)?;
         match Identity::from_certificate(certificate)? {
             Identity::Hub { trust_domain } if trust_domain == self.trust_domain => Ok(()),
-            identity => Err(NotTheHub::Other { identity, expected: self.trust_domain.clone() }),
+            identity => Err(NotTheHub::Other {
+                identity,
+                expected: self.trust_domain.clone(),
+            }),
         }
     }
 

@@ -58,6 +58,10 @@ enum Refusal {
 }
 
 /// What an agent has to say for itself.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one for a moment of each link's life"
+)]
 enum Attached {
     /// It said hello, and goes on telling what changes.
     Hello {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use adit_proto::failure::Failure;
 use adit_transport::{Body, BodyError, Code};
-use http::{HeaderMap, Method, Request, Response};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tokio::sync::Semaphore;
@@ -51,11 +51,17 @@ impl Calls {
         &self,
         request: Request<Incoming>,
     ) -> Result<Response<ResponseBody>, h2::Error> {
+        let connect = request.method() == Method::CONNECT;
         match self.forward(request).await {
             Ok(response) => Ok(response),
             Err(Ending::Failed(failure)) => {
                 debug!(%failure, "a call failed");
-                Ok(response::failed(failure))
+                let mut response = response::failed(failure);
+                if connect {
+                    // The 200 of gRPC's failures would say that there is a tunnel now (RFC 9110 §9.3.6).
+                    *response.status_mut() = StatusCode::FORBIDDEN;
+                }
+                Ok(response)
             }
             Err(Ending::Reset(reason)) => Err(reason.into()),
         }
@@ -160,3 +166,6 @@ impl From<Failure> for Ending {
         Self::Failed(failure)
     }
 }
+
+#[cfg(test)]
+mod tests;

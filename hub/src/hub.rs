@@ -194,11 +194,13 @@ async fn accept(listener: &Listener, registry: &Arc<Registry>, trust_domain: &Tr
                     let link = attach::run(handshake, Arc::clone(registry), trust_domain.clone());
                     links.spawn(link.instrument(info_span!("link", %peer)));
                 }
-                None => return,
+                None => break,
             },
             Some(_) = links.join_next() => {}
         }
     }
+    // Each ends as its agent is told why; dropped before, it would tell another reason.
+    while links.join_next().await.is_some() {}
 }
 
 async fn listen(flag: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {

@@ -33,7 +33,8 @@ const SEND_BUFFER: usize = 256 << 10;
 
 /// h2's own limit for header sections. Above ours, because h2 answers an excess with HTTP 431, which gRPC doesn't know,
 /// and closes the whole connection beyond four times this.
-const H2_HEADER_SECTION: u32 = 2 * MAX_HEADER_SECTION as u32;
+const H2_HEADER_SECTION: u32 = 256 << 10;
+const _: () = assert!(H2_HEADER_SECTION as usize > MAX_HEADER_SECTION);
 
 /// How long a client may take to say that it speaks HTTP/2.
 const PREFACE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -50,10 +51,13 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// What every HTTP/2 connection of a client begins with (RFC 9113 §3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
+/// Bytes that are read of an HTTP/1.1 client that has been answered.
+const LINGER: u64 = 64 << 10;
+
 /// What an HTTP/1.1 client is told.
 const NOT_HTTP2: &[u8] =
     b"HTTP/1.1 505 HTTP Version Not Supported\r\ncontent-type: text/plain\r\nconnection: close\r\n\
-    content-length: 56\r\n\r\nThis is a gRPC port: it speaks HTTP/2 without upgrading.\n";
+    content-length: 57\r\n\r\nThis is a gRPC port: it speaks HTTP/2 without upgrading.\n";
 
 /// Takes clients' connections until it is dropped, which drops them all.
 pub(crate) async fn serve(listener: TcpListener, calls: Arc<Calls>) {
@@ -130,10 +134,20 @@ async fn expect_preface(stream: &mut TcpStream) -> io::Result<bool> {
         read += count;
         if start[..read] != PREFACE[..read] {
             if start[0].is_ascii_uppercase() {
-                stream.write_all(NOT_HTTP2).await?;
+                refuse_http1(stream).await?;
             }
             return Ok(false);
         }
     }
     Ok(true)
+}
+
+/// Answers in HTTP/1.1, and closes the connection only when the client has, or has sent enough: the system resets a
+/// connection that is closed with unread bytes, and the answer would be lost with it.
+async fn refuse_http1(stream: &mut TcpStream) -> io::Result<()> {
+    stream.write_all(NOT_HTTP2).await?;
+    stream.shutdown().await?;
+    let mut rest = stream.take(LINGER);
+    tokio::io::copy(&mut rest, &mut tokio::io::sink()).await?;
+    Ok(())
 }

@@ -5,12 +5,11 @@ use std::task::{Context, Poll, ready};
 
 use adit_certs::AgentId;
 use adit_proto::failure::Failure;
-use adit_transport::Body;
+use adit_transport::{Body, BodyError};
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Response};
 use http_body::{Body as HttpBody, Frame};
-use http_body_util::BodyExt as _;
 use tracing::debug;
 
 use crate::deadline::Timer;
@@ -32,8 +31,8 @@ pub(crate) struct ResponseBody {
 #[derive(Debug)]
 struct Call {
     body: Body,
-    /// The body's first frame, where it had to be looked at before the head was passed on.
-    first: Option<Frame<Bytes>>,
+    /// What the body begins with, where it had to be looked at before the head was passed on.
+    first: Option<Result<Frame<Bytes>, BodyError>>,
     agent: AgentId,
     timer: Option<Timer>,
     _in_flight: InFlight,
@@ -59,7 +58,7 @@ pub(crate) async fn passed_on(
     response: Response<Body>,
     agent: AgentId,
     in_flight: InFlight,
-    timer: Option<Timer>,
+    mut timer: Option<Timer>,
     wants_grpc: bool,
 ) -> Response<ResponseBody> {
     let (head, mut body) = response.into_parts();
@@ -76,12 +75,17 @@ pub(crate) async fn passed_on(
     let mut first = None;
     if !over && !owes_status {
         // The status came with the head: a trailers-only response has to stay one, and its end may come a packet
-        // later than its head.
-        match body.frame().await {
-            None => over = true,
-            Some(Ok(frame)) => first = Some(frame),
-            // Polled again by whoever reads the body, which then hears the same.
-            Some(Err(error)) => debug!(%error, %agent, "a trailers-only response broke off"),
+        // later than its head. What never ends is no such response, and must not outlast the call's deadline.
+        let next = std::future::poll_fn(|cx| {
+            if timer.as_mut().is_some_and(|timer| timer.poll(cx).is_ready()) {
+                return Poll::Ready(None);
+            }
+            Pin::new(&mut body).poll_frame(cx).map(Some)
+        });
+        match next.await {
+            None => return failed(status::deadline_passed()),
+            Some(None) => over = true,
+            Some(Some(next)) => first = Some(next),
         }
     }
     let call = Call {
@@ -132,7 +136,7 @@ impl HttpBody for ResponseBody {
             return Poll::Ready(Some(this.end(Ending::Failed(status::deadline_passed()))));
         }
         let next = match call.first.take() {
-            Some(first) => Some(Ok(first)),
+            Some(first) => Some(first),
             None => ready!(Pin::new(&mut call.body).poll_frame(cx)),
         };
         let frame = match next {

@@ -1,1 +1,29 @@
-fn main() {}
+//! adit as a whole, over real sockets: one module for each behaviour.
+//!
+//! [`world`] makes what the tests need: a throwaway CA, hubs and agents in this process or as processes of the
+//! command, upstreams, and clients that see every frame. Nothing listens on a fixed port, and nothing waits for a fixed
+//! time: a test waits until something is so, or fails after [`world::PATIENCE`].
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests fail by panicking"
+)]
+
+mod world;
+
+mod admin;
+mod bad_agents;
+mod bad_certificates;
+mod bad_input;
+mod call;
+mod cancellation;
+mod certs;
+mod demo;
+mod failures;
+mod fidelity;
+mod flow;
+mod kinds;
+mod restart;
+mod upstream_failures;
+mod upstreams;

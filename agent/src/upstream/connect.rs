@@ -26,12 +26,13 @@ use super::tls::{ALPN_H2, TlsSettings};
 /// agent, and a caller waits meanwhile.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Bytes of a response that an upstream may send ahead of a slow reader. With the link's own window of the same size
-/// behind it, one stream fills any link that the agent has.
-const STREAM_WINDOW: u32 = 2 << 20;
+/// Bytes of a response that an upstream may send ahead of a slow reader. An upstream is near its agent, so that this is
+/// soon filled again, and the link's own window behind it is what keeps a far reader busy.
+const STREAM_WINDOW: u32 = 128 << 10;
 
-/// The same of all calls on a connection together: this is what an upstream can make the agent hold for each.
-const CONNECTION_WINDOW: u32 = 16 << 20;
+/// The same of all calls on a connection together. Stopped readers must not spend the credit of live calls, so it is
+/// enough for 1,024 of them; the 4,096 calls that a link carries hold 512 MiB here at the most.
+const CONNECTION_WINDOW: u32 = 1024 * STREAM_WINDOW;
 
 /// Bytes of one request that wait in a connection for the upstream to take them, plus at most one chunk. More is not
 /// faster beside an upstream, and is held for each call that an upstream doesn't read.

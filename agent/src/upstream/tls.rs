@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use adit_certs::{LoadError, NoSystemRoots, TlsError, TrustStore, load_certified_key, upstream_config};
-use rustls::pki_types::ServerName;
 use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
 
 /// The ALPN protocol id of HTTP/2 (RFC 9113 §3.1). gRPC has no other.
 pub(super) const ALPN_H2: &[u8] = b"h2";
@@ -51,7 +51,10 @@ impl UpstreamTls {
             Some(path) => TrustStore::load(path)?,
             None => TrustStore::system()?,
         };
-        let identity = self.identity.as_ref().map(|(cert, key)| load_certified_key(cert, key));
+        let identity = self
+            .identity
+            .as_ref()
+            .map(|(cert, key)| load_certified_key(cert, key));
         let mut config = upstream_config(&trust, identity.transpose()?)?;
         config.alpn_protocols = vec![ALPN_H2.to_vec()];
         Ok(TlsSettings {

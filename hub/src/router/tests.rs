@@ -4,6 +4,9 @@ use http::{HeaderName, HeaderValue};
 
 use super::*;
 
+/// Names and values, or agents and their services.
+type Pairs<'a> = &'a [(&'a str, &'a str)];
+
 fn id(name: &str) -> AgentId {
     name.parse().unwrap()
 }
@@ -39,7 +42,7 @@ fn a_named_agent_is_the_target_whatever_is_connected() {
 
 #[test]
 fn targets_that_cannot_be_understood_are_named() {
-    let cases: &[(&[(&str, &str)], &str, &str)] = &[
+    let cases: &[(Pairs, &str, &str)] = &[
         (&[("adit-agent", "Site 7")], "/a.B/C", "Site 7"),
         (&[("adit-agent", "a"), ("adit-agent", "b")], "/a.B/C", "2 times"),
         (&[("adit-select", "region=eu")], "/a.B/C", "adit-select"),
@@ -58,7 +61,7 @@ fn targets_that_cannot_be_understood_are_named() {
 
 #[test]
 fn without_a_name_the_only_one_that_serves_it_is_meant() {
-    let cases: &[(&[(&str, &str)], Result<&str, &str>)] = &[
+    let cases: &[(Pairs, Result<&str, &str>)] = &[
         (&[], Err("no connected agent serves a.B")),
         (&[("one", "a.B x.Y")], Ok("one")),
         (&[("one", "a.B"), ("two", "x.Y")], Ok("one")),
