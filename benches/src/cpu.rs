@@ -1,7 +1,7 @@
 //! What a process costs: processor time and packets, as Linux counts them.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -14,7 +14,7 @@ use anyhow::Context as _;
 /// # Errors
 /// The process is gone, or the kernel keeps no such statistics.
 pub fn used_by(pid: u32) -> anyhow::Result<Duration> {
-    threads(PathBuf::from(format!("/proc/{pid}/task")))
+    threads(Path::new(&format!("/proc/{pid}/task")))
 }
 
 /// As [`used_by`], of this process.
@@ -22,16 +22,22 @@ pub fn used_by(pid: u32) -> anyhow::Result<Duration> {
 /// # Errors
 /// The kernel keeps no such statistics.
 pub fn used_by_self() -> anyhow::Result<Duration> {
-    threads(PathBuf::from("/proc/self/task"))
+    threads(Path::new("/proc/self/task"))
 }
 
-fn threads(tasks: PathBuf) -> anyhow::Result<Duration> {
+fn threads(tasks: &Path) -> anyhow::Result<Duration> {
     let mut total = 0;
-    for task in fs::read_dir(&tasks).with_context(|| format!("cannot list the threads in {}", tasks.display()))? {
+    for task in
+        fs::read_dir(tasks).with_context(|| format!("cannot list the threads in {}", tasks.display()))?
+    {
         let path = task?.path().join("schedstat");
         let line = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        let nanoseconds = line.split_whitespace().next().and_then(|word| word.parse::<u64>().ok());
-        total += nanoseconds.with_context(|| format!("{} says {line:?}, not a time in nanoseconds", path.display()))?;
+        let nanoseconds = line
+            .split_whitespace()
+            .next()
+            .and_then(|word| word.parse::<u64>().ok());
+        total += nanoseconds
+            .with_context(|| format!("{} says {line:?}, not a time in nanoseconds", path.display()))?;
     }
     Ok(Duration::from_nanos(total))
 }
@@ -44,8 +50,16 @@ fn threads(tasks: PathBuf) -> anyhow::Result<Duration> {
 pub fn udp_sends() -> anyhow::Result<u64> {
     let snmp = fs::read_to_string("/proc/net/snmp").context("cannot read /proc/net/snmp")?;
     let mut lines = snmp.lines().filter_map(|line| line.strip_prefix("Udp: "));
-    let (names, values) = lines.next().zip(lines.next()).context("/proc/net/snmp does not speak of UDP")?;
-    let sends = names.split(' ').zip(values.split(' ')).find(|(name, _)| *name == "OutDatagrams");
+    let (names, values) = lines
+        .next()
+        .zip(lines.next())
+        .context("/proc/net/snmp does not speak of UDP")?;
+    let sends = names
+        .split(' ')
+        .zip(values.split(' '))
+        .find(|(name, _)| *name == "OutDatagrams");
     let (_, sends) = sends.context("/proc/net/snmp does not count sent datagrams")?;
-    sends.parse().with_context(|| format!("/proc/net/snmp counts {sends:?} sent datagrams"))
+    sends
+        .parse()
+        .with_context(|| format!("/proc/net/snmp counts {sends:?} sent datagrams"))
 }

@@ -1,10 +1,14 @@
 //! Measures the tunnel: what the benches and the `adit-bench` command share.
 //!
 //! * [`echo`]: the service that is called;
+//! * [`lossy`]: a path that delays and loses packets;
 //! * [`load`]: who calls it, and how long it took;
+//! * [`certificates`]: for the ends of a link;
 //! * [`cpu`] and [`machine`]: what it cost, and where.
 
+pub mod certificates;
 pub mod cpu;
 pub mod echo;
 pub mod load;
+pub mod lossy;
 pub mod machine;

@@ -91,7 +91,10 @@ pub async fn run(
     begin: impl FnOnce(),
 ) -> anyhow::Result<Outcome> {
     let channel = connect(address).await?;
-    let client = Client { echo: EchoClient::new(channel), agent };
+    let client = Client {
+        echo: EchoClient::new(channel),
+        agent,
+    };
     match load {
         Load::Calls { concurrency } => client.calls(concurrency, time, begin).await,
         Load::Download => client.download(time, begin).await,
@@ -122,7 +125,11 @@ impl Client {
         begin: impl FnOnce(),
     ) -> anyhow::Result<Outcome> {
         // Nanoseconds, to three digits, up to a minute.
-        let latencies = Arc::new(Mutex::new(Histogram::<u64>::new_with_bounds(1, 60_000_000_000, 3)?));
+        let latencies = Arc::new(Mutex::new(Histogram::<u64>::new_with_bounds(
+            1,
+            60_000_000_000,
+            3,
+        )?));
         let from = Instant::now() + WARM_UP;
         let until = from + time;
         let mut loops = JoinSet::new();
@@ -140,7 +147,11 @@ impl Client {
         Ok(Outcome {
             count: latencies.len(),
             elapsed: time,
-            latency: Some(Latency { p50: quantile(0.5), p90: quantile(0.9), p99: quantile(0.99) }),
+            latency: Some(Latency {
+                p50: quantile(0.5),
+                p90: quantile(0.9),
+                p99: quantile(0.99),
+            }),
             cpu,
         })
     }
@@ -154,7 +165,9 @@ impl Client {
     ) -> anyhow::Result<()> {
         let payload = Bytes::from_static(&[b'a'; PAYLOAD]);
         loop {
-            let request = self.request(Payload { data: payload.clone() });
+            let request = self.request(Payload {
+                data: payload.clone(),
+            });
             let begun = Instant::now();
             self.echo.unary(request).await.context("a call failed")?;
             let ended = Instant::now();
@@ -163,20 +176,33 @@ impl Client {
             }
             if ended >= from {
                 let nanoseconds = u64::try_from((ended - begun).as_nanos())?;
-                latencies.lock().unwrap_or_else(PoisonError::into_inner).saturating_record(nanoseconds);
+                latencies
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .saturating_record(nanoseconds);
             }
         }
     }
 
     async fn download(mut self, time: Duration, begin: impl FnOnce()) -> anyhow::Result<Outcome> {
         let request = self.request(DownloadRequest { size: MESSAGE });
-        let mut messages = self.echo.download(request).await.context("a call failed")?.into_inner();
+        let mut messages = self
+            .echo
+            .download(request)
+            .await
+            .context("a call failed")?
+            .into_inner();
         receive_until(&mut messages, Instant::now() + WARM_UP).await?;
         begin();
         let window = Window::open()?;
         let from = Instant::now();
         let count = receive_until(&mut messages, from + time).await?;
-        Ok(Outcome { count, elapsed: from.elapsed(), latency: None, cpu: window.cpu()? })
+        Ok(Outcome {
+            count,
+            elapsed: from.elapsed(),
+            latency: None,
+            cpu: window.cpu()?,
+        })
     }
 
     /// Every path is sent the metadata that one of them needs, so that all calls are the same.
@@ -190,7 +216,11 @@ impl Client {
 async fn receive_until(messages: &mut Streaming<Payload>, until: Instant) -> anyhow::Result<u64> {
     let mut count = 0;
     while Instant::now() < until {
-        messages.message().await.context("a download broke off")?.context("a download ended by itself")?;
+        messages
+            .message()
+            .await
+            .context("a download broke off")?
+            .context("a download ended by itself")?;
         count += 1;
     }
     Ok(count)
@@ -203,7 +233,9 @@ struct Window {
 
 impl Window {
     fn open() -> anyhow::Result<Self> {
-        Ok(Self { used: cpu::used_by_self()? })
+        Ok(Self {
+            used: cpu::used_by_self()?,
+        })
     }
 
     async fn wait(from: Instant, begin: impl FnOnce()) -> anyhow::Result<Self> {

@@ -8,18 +8,18 @@ mod report;
 
 use std::ffi::OsString;
 use std::io::Write as _;
-use std::net::{Ipv4Addr, SocketAddr};
-use std::num::{NonZeroU16, NonZeroUsize};
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::Path;
 use std::time::Duration;
 
+use adit_bench::certificates;
 use adit_bench::load::{Load, Outcome};
-use adit_certs::{Authority, Directory, Existing, Host, Subject, TrustDomain, Validity};
 use adit_transport::Congestion;
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 
-use crate::node::{AGENT, Begun, HubPorts};
+use crate::node::{Begun, HubPorts};
 use crate::processes::Process;
 
 /// Arguments of `adit-bench loopback`.
@@ -72,7 +72,9 @@ struct Sample {
 
 /// Measures and reports, on standard output; progress goes to standard error.
 pub(crate) fn run(args: &LoopbackArgs) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     let samples = runtime.block_on(measure(args))?;
     report::write(&mut std::io::stdout().lock(), args, &samples)?;
     Ok(())
@@ -80,19 +82,37 @@ pub(crate) fn run(args: &LoopbackArgs) -> anyhow::Result<()> {
 
 async fn measure(args: &LoopbackArgs) -> anyhow::Result<Vec<Sample>> {
     let certs = tempfile::tempdir().context("cannot make a temporary directory for the certificates")?;
-    make_certificates(certs.path())?;
+    certificates::make(certs.path())?;
     let mut samples = Vec::new();
     for workers in args.workers.counts() {
         let system = System::start(workers, certs.path(), args.congestion).await?;
         for round in 1..=args.rounds.get() {
             for load in args.loads() {
                 // Neither way is always the first.
-                let ways = if round % 2 == 0 { [Way::Tunnel, Way::Direct] } else { [Way::Direct, Way::Tunnel] };
+                let ways = if round % 2 == 0 {
+                    [Way::Tunnel, Way::Direct]
+                } else {
+                    [Way::Direct, Way::Tunnel]
+                };
                 for way in ways {
                     let (outcome, cpu) = system.measure(load, way, args.seconds).await?;
-                    let sample = Sample { workers, round, load, way, outcome, cpu };
+                    let sample = Sample {
+                        workers,
+                        round,
+                        load,
+                        way,
+                        outcome,
+                        cpu,
+                    };
                     let mut progress = std::io::stderr().lock();
-                    let _ = writeln!(progress, "{}", report::Progress { sample: &sample, rounds: args.rounds.get() });
+                    let _ = writeln!(
+                        progress,
+                        "{}",
+                        report::Progress {
+                            sample: &sample,
+                            rounds: args.rounds.get()
+                        }
+                    );
                     samples.push(sample);
                 }
             }
@@ -127,7 +147,14 @@ impl System {
         let HubPorts { agents, clients } = hub.hear(Duration::ZERO).await?;
         let to_hub = ["--hub".into(), agents.to_string().into()];
         let agent = start("agent", [certs(), congestion, to_hub].concat())?;
-        Ok(Self { workers, server, hub, agent, direct, tunnel: clients })
+        Ok(Self {
+            workers,
+            server,
+            hub,
+            agent,
+            direct,
+            tunnel: clients,
+        })
     }
 
     async fn measure(
@@ -140,7 +167,11 @@ impl System {
             Way::Direct => (self.direct, vec![&self.server]),
             Way::Tunnel => (self.tunnel, vec![&self.hub, &self.agent]),
         };
-        let mut args = vec!["--workers".to_owned(), self.workers.to_string(), "load".to_owned()];
+        let mut args = vec![
+            "--workers".to_owned(),
+            self.workers.to_string(),
+            "load".to_owned(),
+        ];
         args.extend(["--target".to_owned(), target.to_string()]);
         args.extend(["--seconds".to_owned(), time.as_secs_f64().to_string()]);
         if let Load::Calls { concurrency } = load {
@@ -151,7 +182,10 @@ impl System {
         let before = cpu(&behind)?;
         let outcome = generator.hear(time).await?;
         let after = cpu(&behind)?;
-        let used = before.iter().zip(after).map(|(before, after)| after.saturating_sub(*before));
+        let used = before
+            .iter()
+            .zip(after)
+            .map(|(before, after)| after.saturating_sub(*before));
         Ok((outcome, used.collect()))
     }
 }
@@ -160,22 +194,12 @@ fn cpu(processes: &[&Process]) -> anyhow::Result<Vec<Duration>> {
     processes.iter().map(|process| process.cpu()).collect()
 }
 
-/// A CA that is forgotten with its directory, and a certificate for each end of the link.
-fn make_certificates(directory: &Path) -> anyhow::Result<()> {
-    let directory = Directory::new(directory);
-    let validity = Validity::days(NonZeroU16::MIN);
-    let authority = Authority::create(&"adit".parse::<TrustDomain>()?, validity)?;
-    directory.write_authority(&authority, Existing::Keep)?;
-    let hub = Subject::Hub { sans: vec![Host::Ip(Ipv4Addr::LOCALHOST.into())] };
-    for subject in [hub, Subject::Agent(AGENT.parse()?)] {
-        directory.write(&subject, &authority.issue(&subject, validity)?, Existing::Keep)?;
-    }
-    Ok(())
-}
-
 impl LoopbackArgs {
     fn loads(&self) -> impl Iterator<Item = Load> {
-        let calls = self.concurrency.iter().map(|&concurrency| Load::Calls { concurrency });
+        let calls = self
+            .concurrency
+            .iter()
+            .map(|&concurrency| Load::Calls { concurrency });
         calls.chain([Load::Download])
     }
 }
@@ -191,7 +215,9 @@ impl Workers {
 }
 
 fn seconds(text: &str) -> anyhow::Result<Duration> {
-    let seconds = text.parse().with_context(|| format!("{text:?} is not a number of seconds"))?;
+    let seconds = text
+        .parse()
+        .with_context(|| format!("{text:?} is not a number of seconds"))?;
     Duration::try_from_secs_f64(seconds)
         .ok()
         .filter(|time| (Duration::from_millis(100)..=Duration::from_secs(3600)).contains(time))

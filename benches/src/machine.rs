@@ -32,18 +32,38 @@ impl Machine {
 
 impl fmt::Display for Machine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { processor, processors, kernel, commit, tcp_congestion, udp_buffer } = self;
-        let allocator = if cfg!(feature = "mimalloc") { "mimalloc" } else { "the system's" };
-        let build = if cfg!(debug_assertions) { "debug: its figures mean nothing" } else { "release" };
+        let Self {
+            processor,
+            processors,
+            kernel,
+            commit,
+            tcp_congestion,
+            udp_buffer,
+        } = self;
+        let allocator = if cfg!(feature = "mimalloc") {
+            "mimalloc"
+        } else {
+            "the system's"
+        };
+        let build = if cfg!(debug_assertions) {
+            "debug: its figures mean nothing"
+        } else {
+            "release"
+        };
         writeln!(f, "- machine: {processors} × {processor}, Linux {kernel}")?;
         writeln!(f, "- commit {commit}, {build} build, allocator: {allocator}")?;
-        writeln!(f, "- TCP congestion control {tcp_congestion}; net.core.rmem_max {udp_buffer}")
+        writeln!(
+            f,
+            "- TCP congestion control {tcp_congestion}; net.core.rmem_max {udp_buffer}"
+        )
     }
 }
 
 fn processor() -> String {
     let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    let model = cpuinfo
+        .lines()
+        .find_map(|line| line.strip_prefix("model name")?.split_once(": "));
     model.map_or_else(|| std::env::consts::ARCH.to_owned(), |(_, name)| name.to_owned())
 }
 
@@ -55,7 +75,17 @@ fn setting(name: &str) -> String {
 /// The commit of the sources' folder, marked when it has changes.
 fn commit() -> String {
     let mut git = Command::new("git");
-    git.args(["-C", env!("CARGO_MANIFEST_DIR"), "describe", "--always", "--dirty", "--abbrev=10"]);
+    git.args([
+        "-C",
+        env!("CARGO_MANIFEST_DIR"),
+        "describe",
+        "--always",
+        "--dirty",
+        "--abbrev=10",
+    ]);
     let said = git.output().ok().filter(|output| output.status.success());
-    said.map_or_else(|| "unknown".to_owned(), |output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    said.map_or_else(
+        || "unknown".to_owned(),
+        |output| String::from_utf8_lossy(&output.stdout).trim().to_owned(),
+    )
 }

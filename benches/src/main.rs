@@ -1,5 +1,6 @@
 //! The `adit-bench` command: measurements that anyone can run again.
 
+mod congestion;
 mod loopback;
 mod node;
 mod processes;
@@ -25,6 +26,8 @@ struct Arguments {
 enum Command {
     /// Calls through hub and agent beside direct calls, all on this machine
     Loopback(loopback::LoopbackArgs),
+    /// Congestion controllers on links that lose packets
+    Congestion(congestion::CongestionArgs),
     /// One of the measured processes
     #[command(hide = true)]
     Node(node::NodeArgs),
@@ -34,6 +37,7 @@ fn main() -> ExitCode {
     let Arguments { command } = Arguments::parse();
     let ended = match command {
         Command::Loopback(args) => loopback::run(&args),
+        Command::Congestion(args) => congestion::run(&args),
         Command::Node(args) => node::run(args),
     };
     match ended {

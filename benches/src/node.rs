@@ -11,9 +11,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use adit_agent::{Agent, Forwarder, HubAddress, Upstream};
-use adit_bench::load::{self, CONNECTION_WINDOW, Load, STREAM_WINDOW};
+use adit_bench::certificates::{self, AGENT};
 use adit_bench::echo;
-use adit_certs::{AgentId, CredentialFiles, Credentials, Role};
+use adit_bench::load::{self, CONNECTION_WINDOW, Load, STREAM_WINDOW};
 use adit_hub::Hub;
 use adit_transport::{Congestion, Tuning};
 use anyhow::Context as _;
@@ -21,12 +21,9 @@ use clap::{Args, Subcommand};
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
 use tracing_subscriber::EnvFilter;
-
-/// The id of the agent.
-pub(crate) const AGENT: &str = "bench";
 
 /// How long the first calls wait for the agent.
 const RECONNECT_GRACE: Duration = Duration::from_secs(10);
@@ -81,9 +78,9 @@ pub(crate) struct Begun;
 
 /// Is one of the processes until whoever started it ends.
 pub(crate) fn run(args: NodeArgs) -> anyhow::Result<()> {
-    // What goes wrong is said; everything else would be measured.
+    // As the command logs where nothing else is said: what that costs belongs to the measurement.
     tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::new("warn"))
+        .with_env_filter(EnvFilter::new("info"))
         .with_writer(std::io::stderr)
         .init();
     let mut runtime = match args.workers.get() {
@@ -109,9 +106,17 @@ pub(crate) fn run(args: NodeArgs) -> anyhow::Result<()> {
 async fn be(role: NodeRole) -> anyhow::Result<()> {
     match role {
         NodeRole::Hub { certs, congestion } => hub(certs, congestion).await,
-        NodeRole::Agent { certs, congestion, hub } => agent(certs, congestion, hub).await,
+        NodeRole::Agent {
+            certs,
+            congestion,
+            hub,
+        } => agent(certs, congestion, hub).await,
         NodeRole::Server => server().await,
-        NodeRole::Load { target, seconds, concurrency } => {
+        NodeRole::Load {
+            target,
+            seconds,
+            concurrency,
+        } => {
             let load = concurrency.map_or(Load::Download, |concurrency| Load::Calls { concurrency });
             let time = Duration::try_from_secs_f64(seconds)?;
             let begin = || {
@@ -128,7 +133,7 @@ async fn hub(certs: PathBuf, congestion: Congestion) -> anyhow::Result<()> {
         agents: vec![(Ipv4Addr::LOCALHOST, 0).into()],
         clients: (Ipv4Addr::LOCALHOST, 0).into(),
         admin: (Ipv4Addr::LOCALHOST, 0).into(),
-        credentials: Credentials::load(&CredentialFiles::hub(&certs), Role::Hub)?,
+        credentials: certificates::hub(&certs)?,
         trust_domain: None,
         reconnect_grace: RECONNECT_GRACE,
         tuning: tuning(congestion),
@@ -136,16 +141,18 @@ async fn hub(certs: PathBuf, congestion: Congestion) -> anyhow::Result<()> {
     .await?;
     let agents = hub.agents_addresses()?;
     let agents = *agents.first().context("the hub has no port for agents")?;
-    say(&HubPorts { agents, clients: hub.clients_address()? })?;
+    say(&HubPorts {
+        agents,
+        clients: hub.clients_address()?,
+    })?;
     hub.run(pending()).await;
     Ok(())
 }
 
 async fn agent(certs: PathBuf, congestion: Congestion, hub: HubAddress) -> anyhow::Result<()> {
-    let id: AgentId = AGENT.parse()?;
     let agent = Agent::new(adit_agent::Config {
-        credentials: Credentials::load(&CredentialFiles::agent(&certs, &id), Role::Agent)?,
-        id,
+        credentials: certificates::agent(&certs)?,
+        id: AGENT.parse()?,
         hubs: vec![hub],
         forwarder: Forwarder::new([(None, Upstream::service(echo::service()))])?,
         services: vec![echo::SERVICE_NAME.to_owned()],
@@ -157,13 +164,11 @@ async fn agent(certs: PathBuf, congestion: Congestion, hub: HubAddress) -> anyho
 
 /// A server without a tunnel, with the windows that the hub has.
 async fn server() -> anyhow::Result<()> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("cannot listen")?;
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+        .await
+        .context("cannot listen")?;
     say(&listener.local_addr()?)?;
-    // `Server` sets TCP_NODELAY only on sockets that it accepts itself.
-    let connections = TcpListenerStream::new(listener);
-    let connections = tokio_stream::StreamExt::map(connections, |accepted| {
-        accepted.and_then(|stream| stream.set_nodelay(true).map(|()| stream))
-    });
+    let connections = TcpIncoming::from(listener).with_nodelay(Some(true));
     Server::builder()
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
@@ -174,7 +179,10 @@ async fn server() -> anyhow::Result<()> {
 }
 
 fn tuning(congestion: Congestion) -> Tuning {
-    Tuning { congestion, ..Tuning::default() }
+    Tuning {
+        congestion,
+        ..Tuning::default()
+    }
 }
 
 fn say(what: &impl Serialize) -> anyhow::Result<()> {

@@ -24,7 +24,11 @@ pub(crate) struct Process {
 impl Process {
     pub(crate) fn start<A: Into<OsString>>(args: impl IntoIterator<Item = A>) -> anyhow::Result<Self> {
         let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
-        let name = args.iter().map(|arg| arg.to_string_lossy()).collect::<Vec<_>>().join(" ");
+        let name = args
+            .iter()
+            .map(|arg| arg.to_string_lossy())
+            .collect::<Vec<_>>()
+            .join(" ");
         let program = std::env::current_exe().context("cannot find this program's file")?;
         let mut child = Command::new(&program)
             .arg("node")
@@ -34,8 +38,15 @@ impl Process {
             .kill_on_drop(true)
             .spawn()
             .with_context(|| format!("cannot start {} node {name}", program.display()))?;
-        let stdout = child.stdout.take().context("a process was started without a standard output")?;
-        Ok(Self { name, child, lines: BufReader::new(stdout).lines() })
+        let stdout = child
+            .stdout
+            .take()
+            .context("a process was started without a standard output")?;
+        Ok(Self {
+            name,
+            child,
+            lines: BufReader::new(stdout).lines(),
+        })
     }
 
     /// The next thing that it says, which may take it `time` and some patience.
@@ -53,7 +64,10 @@ impl Process {
 
     /// Processor time that it has used so far.
     pub(crate) fn cpu(&self) -> anyhow::Result<Duration> {
-        let pid = self.child.id().with_context(|| format!("{:?} has ended", self.name))?;
+        let pid = self
+            .child
+            .id()
+            .with_context(|| format!("{:?} has ended", self.name))?;
         cpu::used_by(pid)
     }
 }

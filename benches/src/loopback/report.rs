@@ -17,10 +17,30 @@ pub(super) struct Progress<'a> {
 
 impl fmt::Display for Progress<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Sample { workers, round, load, way, .. } = self.sample;
+        let Sample {
+            workers,
+            round,
+            load,
+            way,
+            ..
+        } = self.sample;
         let figures = Figures::of(self.sample);
-        write!(f, "workers {workers}, round {round} of {}: {}, {way}: {}", self.rounds, named(*load), figures.speed)?;
-        write!(f, " {}", if *load == Load::Download { "MB/s" } else { "calls/s" })
+        write!(
+            f,
+            "workers {workers}, round {round} of {}: {}, {way}: {}",
+            self.rounds,
+            named(*load),
+            figures.speed
+        )?;
+        write!(
+            f,
+            " {}",
+            if *load == Load::Download {
+                "MB/s"
+            } else {
+                "calls/s"
+            }
+        )
     }
 }
 
@@ -40,8 +60,18 @@ pub(super) fn write(out: &mut impl Write, args: &LoopbackArgs, samples: &[Sample
     )?;
     for workers in args.workers.counts() {
         for load in args.loads() {
-            let of = |way| samples.iter().filter(move |s| (s.workers, s.load, s.way) == (workers, load, way));
-            table(out, workers, load, &of(Way::Direct).collect::<Vec<_>>(), &of(Way::Tunnel).collect::<Vec<_>>())?;
+            let of = |way| {
+                samples
+                    .iter()
+                    .filter(move |s| (s.workers, s.load, s.way) == (workers, load, way))
+            };
+            table(
+                out,
+                workers,
+                load,
+                &of(Way::Direct).collect::<Vec<_>>(),
+                &of(Way::Tunnel).collect::<Vec<_>>(),
+            )?;
         }
     }
     Ok(())
@@ -59,18 +89,29 @@ fn table(
         Load::Download => ("MB/s", "message"),
     };
     writeln!(out, "Workers {workers}, {}:\n", named(load))?;
-    writeln!(out, "| | {speed} | p50 µs | p90 µs | p99 µs | CPU µs per {each}: load | server, or hub + agent |")?;
+    writeln!(
+        out,
+        "| | {speed} | p50 µs | p90 µs | p99 µs | CPU µs per {each}: load | server, or hub + agent |"
+    )?;
     writeln!(out, "|---|---|---|---|---|---|---|")?;
     for (direct, tunnel) in direct.iter().zip(tunnel) {
         for sample in [direct, tunnel] {
-            row(out, &format!("round {}, {}", sample.round, sample.way), &Figures::of(sample))?;
+            row(
+                out,
+                &format!("round {}, {}", sample.round, sample.way),
+                &Figures::of(sample),
+            )?;
         }
     }
     let (direct, tunnel) = (Figures::median(direct), Figures::median(tunnel));
     row(out, "**median, direct**", &direct)?;
     row(out, "**median, tunnel**", &tunnel)?;
     let ratio = |of: fn(&Figures) -> f64| of(&tunnel) / of(&direct);
-    write!(out, "| **tunnel / direct** | **{:.2}** ", ratio(|figures| figures.speed.0))?;
+    write!(
+        out,
+        "| **tunnel / direct** | **{:.2}** ",
+        ratio(|figures| figures.speed.0)
+    )?;
     match load {
         Load::Calls { .. } => writeln!(
             out,
@@ -108,7 +149,9 @@ struct Figure(f64);
 impl Figures {
     #[expect(clippy::cast_precision_loss, reason = "no run counts to 2^53")]
     fn of(sample: &Sample) -> Self {
-        let Outcome { count, latency, cpu, .. } = &sample.outcome;
+        let Outcome {
+            count, latency, cpu, ..
+        } = &sample.outcome;
         let each = |time: &Duration| Figure(time.as_secs_f64() * 1e6 / (*count).max(1) as f64);
         let speed = match sample.load {
             Load::Calls { .. } => sample.outcome.rate(),
@@ -118,7 +161,8 @@ impl Figures {
         let micros = |time: Duration| Figure(time.as_secs_f64() * 1e6);
         Self {
             speed: Figure(speed),
-            percentiles: percentiles.map_or_else(|| vec![Figure(f64::NAN); 3], |times| times.map(micros).into()),
+            percentiles: percentiles
+                .map_or_else(|| vec![Figure(f64::NAN); 3], |times| times.map(micros).into()),
             load_cpu: each(cpu),
             cpu: sample.cpu.iter().map(each).collect(),
         }
@@ -128,7 +172,9 @@ impl Figures {
         let all: Vec<Self> = samples.iter().map(|sample| Self::of(sample)).collect();
         let many = |of: fn(&Self) -> &Vec<Figure>| {
             let columns = all.first().map_or(0, |figures| of(figures).len());
-            (0..columns).map(|column| median(all.iter().map(|figures| of(figures)[column].0))).collect()
+            (0..columns)
+                .map(|column| median(all.iter().map(|figures| of(figures)[column].0)))
+                .collect()
         };
         Self {
             speed: median(all.iter().map(|figures| figures.speed.0)),
@@ -193,8 +239,12 @@ mod tests {
 
     #[test]
     fn figures_are_readable() {
-        let shown = [0.04, 7.25, 99.94, 100.4, 999.6, 12_345.0, 1_234_567.0].map(|value| Figure(value).to_string());
-        assert_eq!(shown, ["0.0", "7.2", "99.9", "100", "1,000", "12,345", "1,234,567"]);
+        let shown =
+            [0.04, 7.25, 99.94, 100.4, 999.6, 12_345.0, 1_234_567.0].map(|value| Figure(value).to_string());
+        assert_eq!(
+            shown,
+            ["0.0", "7.2", "99.9", "100", "1,000", "12,345", "1,234,567"]
+        );
     }
 
     #[test]
