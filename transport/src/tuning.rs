@@ -15,8 +15,9 @@ pub struct Tuning {
     /// Bytes that the peer may send on one stream before this end has read them. 2 MiB fills 100 Mbit/s at 40 ms
     /// with a lost packet's extra round trips; it is also what one call with a stalled reader costs in memory.
     pub stream_window: u32,
-    /// The same over all streams of a link, as it starts: eight stream windows.
-    /// It is raised by a stream window for each stalled reader, so that these never spend a live call's credit.
+    /// The same over all streams of a link, as it starts: eight stream windows, and not fewer, or the stalled readers
+    /// that it is not raised for would hold all of it. It is raised by a little more than a stream window for each of the
+    /// others, so that these never spend a live call's credit.
     pub link_window: u32,
     /// What [`link_window`](Self::link_window) may be raised to. Past it the call stalled longest is given up.
     /// The most memory that received bytes can hold on one link.

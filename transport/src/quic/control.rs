@@ -10,9 +10,8 @@ use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use quinn::{Connection, RecvStream};
-use tracing::debug;
 
-use super::close;
+use super::close_for;
 use super::stream::{RecvHalf, SendHalf};
 use crate::rh3::Role;
 use crate::rh3::code::Code;
@@ -79,8 +78,8 @@ pub(super) async fn watch(connection: &Connection, peer: &Peer, role: Role, max_
         Ok(Ok(control)) => control,
         Ok(Err(_)) => return,
         Err(_) => {
-            let reason = b"no unidirectional stream was granted for the control stream";
-            return close(connection, Code::STREAM_CREATION_ERROR, reason);
+            let reason = "no unidirectional stream was granted for the control stream";
+            return close_for(connection, &ProtocolError::connection(Code::STREAM_CREATION_ERROR, reason));
         }
     };
     let seen = Seen::default();
@@ -94,8 +93,7 @@ pub(super) async fn watch(connection: &Connection, peer: &Peer, role: Role, max_
             Some(read) = readers.next() => if let Err(error) = read {
                 // The streams of a link that has ended have ended too, which is nobody's fault.
                 if connection.close_reason().is_none() {
-                    debug!(%error, "the peer broke the protocol on a unidirectional stream");
-                    close(connection, error.code, error.reason.as_bytes());
+                    close_for(connection, &error);
                 }
                 return;
             },

@@ -14,9 +14,11 @@ mod send;
 mod stream;
 
 use rustls::pki_types::CertificateDer;
+use tracing::warn;
 
 use crate::link::LinkError;
 use crate::rh3::code::Code;
+use crate::rh3::error::ProtocolError;
 
 /// The ALPN label of HTTP/3 with its roles swapped (draft-thomson-ptth-potato).
 pub const ALPN: &[u8] = b"rh3";
@@ -60,6 +62,13 @@ fn close(connection: &quinn::Connection, code: Code, reason: &[u8]) {
     if connection.close_reason().is_none() {
         connection.close(varint(code), reason);
     }
+}
+
+/// Closes a connection whose peer broke a rule that concerns all of it. Whoever waits for its end hears only that this
+/// end closed it, so the rule is said here.
+fn close_for(connection: &quinn::Connection, error: &ProtocolError) {
+    warn!(peer = %connection.remote_address(), %error, "the peer broke the protocol: closing the link");
+    close(connection, error.code, error.reason.as_bytes());
 }
 
 /// A code as quinn wants it. No code is too large for that: ours are small, and a peer's came as such an integer.

@@ -13,7 +13,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::readers::Reader;
 use super::send::SendError;
-use super::{close, code_of};
+use super::{close_for, code_of};
 use crate::body::BodyError;
 use crate::rh3::Role;
 use crate::rh3::code::Code;
@@ -242,7 +242,7 @@ impl MessageReader {
     fn broken(&mut self, error: ProtocolError) -> ReceiveError {
         match error.scope {
             Scope::Stream => self.stop(error.code),
-            Scope::Connection => close(&self.connection, error.code, error.reason.as_bytes()),
+            Scope::Connection => close_for(&self.connection, &error),
         }
         if error.is_too_large() {
             return ReceiveError::HeaderSectionTooLarge;
