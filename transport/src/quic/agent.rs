@@ -66,27 +66,25 @@ impl Link {
     {
         let mut calls = JoinSet::new();
         loop {
-            tokio::select! {
-                accepted = self.connection.accept_bi() => match accepted {
-                    Ok((send, recv)) => {
-                        // Wrapped here, because a task can be dropped before it first runs.
-                        let send = SendHalf::new(send);
-                        // A handler may answer before it has read all of the request: to stop there is no error
-                        // (RFC 9114 §4.1.1).
-                        let recv = RecvHalf::new(recv, Code::NO_ERROR);
-                        let call = Call {
-                            connection: self.connection.clone(),
-                            peer: Arc::clone(&self.peer),
-                            readers: Arc::clone(&self.readers),
-                            max_header_section: self.max_header_section,
-                        };
-                        calls.spawn(call.run(send, recv, handler.clone()).in_current_span());
-                    }
-                    Err(lost) => return lost.into(),
-                },
-                // A panic in a call has reset its stream, and is no concern of the others.
-                Some(_) = calls.join_next() => {}
-            }
+            let (send, recv) = match self.connection.accept_bi().await {
+                Ok(stream) => stream,
+                Err(lost) => return lost.into(),
+            };
+            // Calls that have ended are let go here: to wait for each would wake this task once more for every call.
+            // One that panicked has reset its stream, and is no concern of the others.
+            while calls.try_join_next().is_some() {}
+            // Wrapped here, because a task can be dropped before it first runs.
+            let send = SendHalf::new(send);
+            // A handler may answer before it has read all of the request: to stop there is no error
+            // (RFC 9114 §4.1.1).
+            let recv = RecvHalf::new(recv, Code::NO_ERROR);
+            let call = Call {
+                peer: Arc::clone(&self.peer),
+                readers: Arc::clone(&self.readers),
+                max_header_section: self.max_header_section,
+            };
+            // Boxed, because a task moves its future several times before it runs, and this one is large.
+            calls.spawn(Box::pin(call.run(send, recv, handler.clone())));
         }
     }
 
@@ -119,7 +117,6 @@ impl Drop for Link {
 
 /// One call that the hub makes.
 struct Call {
-    connection: Connection,
     peer: Arc<Peer>,
     readers: Arc<Readers>,
     max_header_section: u32,
@@ -133,7 +130,6 @@ impl Call {
         let mut reader = MessageReader::new(
             Role::Server,
             self.readers.enter(recv),
-            self.connection,
             self.max_header_section,
         );
         let request = match tokio::time::timeout(HEAD_TIMEOUT, reader.request_head()).await {

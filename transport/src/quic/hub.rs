@@ -98,7 +98,6 @@ impl Link {
         let mut reader = MessageReader::new(
             Role::Client,
             self.0.readers.enter(recv),
-            self.0.connection.clone(),
             self.0.max_header_section,
         );
         let response = reader

@@ -326,6 +326,11 @@ impl Reader {
         lock(&self.stream.recv)
     }
 
+    /// The link's connection, to be closed when the peer breaks a rule that concerns more than this stream.
+    pub(super) fn connection(&self) -> &Connection {
+        &self.readers.connection
+    }
+
     /// Something was handed to whoever reads, and until they ask for more they stand still.
     pub(super) fn stands_still(&self) {
         let now = u64::try_from(self.readers.epoch.elapsed().as_micros()).unwrap_or(u64::MAX);

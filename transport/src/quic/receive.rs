@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body::{Body, Frame as BodyFrame};
-use quinn::{Connection, ConnectionError};
+use quinn::ConnectionError;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::readers::Reader;
@@ -46,8 +46,6 @@ pub(super) enum ReceiveError {
 pub(super) struct MessageReader {
     role: Role,
     reader: Reader,
-    /// Closed when the peer breaks a rule that concerns more than this stream.
-    connection: Connection,
     /// Received and not yet decoded.
     segments: VecDeque<Bytes>,
     frames: FrameDecoder,
@@ -66,12 +64,11 @@ enum Piece {
 
 impl MessageReader {
     /// `role` is this end's.
-    pub(super) fn new(role: Role, reader: Reader, connection: Connection, max_header_section: u32) -> Self {
+    pub(super) fn new(role: Role, reader: Reader, max_header_section: u32) -> Self {
         let max_header_section = u64::from(max_header_section);
         Self {
             role,
             reader,
-            connection,
             segments: VecDeque::new(),
             frames: FrameDecoder::message(role, max_header_section),
             message: MessageState::new(),
@@ -242,7 +239,7 @@ impl MessageReader {
     fn broken(&mut self, error: ProtocolError) -> ReceiveError {
         match error.scope {
             Scope::Stream => self.stop(error.code),
-            Scope::Connection => close_for(&self.connection, &error),
+            Scope::Connection => close_for(self.reader.connection(), &error),
         }
         if error.is_too_large() {
             return ReceiveError::HeaderSectionTooLarge;

@@ -14,7 +14,7 @@ use super::varint;
 use crate::rh3::code::Code;
 
 /// How many received segments are taken from quinn at once. A segment is about a packet's worth.
-const SEGMENTS: usize = 32;
+const SEGMENTS: usize = 8;
 
 /// The sending half of a call. Dropped before [`finish`](Self::finish), it is reset.
 #[derive(Debug)]
