@@ -25,6 +25,10 @@ use crate::rh3::code::Code;
 use crate::rh3::{Role, head};
 use crate::tuning::Tuning;
 
+/// So many calls are accepted at a time before those accepted run, and their answers leave: a burst of calls then
+/// doesn't have its first answer wait for its last.
+const BUNCH: usize = 16;
+
 /// How long the hub may take to send a request's head once it has opened the stream.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -65,7 +69,12 @@ impl Link {
         F: Future<Output = Result<Response<Body>, Reset>> + Send + 'static,
     {
         let mut calls = JoinSet::new();
+        let mut accepted = 0_usize;
         loop {
+            accepted += 1;
+            if accepted.is_multiple_of(BUNCH) {
+                tokio::task::yield_now().await;
+            }
             let (send, recv) = match self.connection.accept_bi().await {
                 Ok(stream) => stream,
                 Err(lost) => return lost.into(),
