@@ -96,14 +96,14 @@ pub(crate) struct AgentArgs {
         default_value = "2GiB"
     )]
     buffer_memory: ByteSize,
-    /// Threads that carry calls [default: one for each processor]
-    #[arg(long, value_name = "N", env = "ADIT_AGENT_WORKERS")]
-    workers: Option<NonZeroUsize>,
+    /// Threads that carry calls. One does the most for each processor that it has; more do more in all
+    #[arg(long, value_name = "N", env = "ADIT_AGENT_WORKERS", default_value = "1")]
+    workers: NonZeroUsize,
 }
 
 impl AgentArgs {
     pub(crate) fn workers(&self) -> Workers {
-        link::workers(self.workers)
+        self.workers.into()
     }
 
     fn upstream_tls(&self) -> anyhow::Result<UpstreamTls> {

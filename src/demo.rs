@@ -17,8 +17,7 @@ use adit_transport::Tuning;
 use anyhow::{Context as _, bail};
 use tokio_util::sync::CancellationToken;
 
-use crate::process::{self, Workers};
-use crate::{link, logging};
+use crate::{logging, process};
 
 mod calls;
 
@@ -37,13 +36,6 @@ pub(crate) struct DemoArgs {
     /// TCP address for clients [default: 127.0.0.1:9090, or any free port with --once]
     #[arg(long, value_name = "ADDR", env = "ADIT_DEMO_CLIENTS")]
     clients: Option<SocketAddr>,
-}
-
-impl DemoArgs {
-    #[expect(clippy::unused_self, reason = "as every command that runs for long has it")]
-    pub(crate) fn workers(&self) -> Workers {
-        link::workers(None)
-    }
 }
 
 /// Runs the demo until a signal stops it, or its calls are made.

@@ -81,14 +81,14 @@ pub(crate) struct HubArgs {
         default_value = "2GiB"
     )]
     buffer_memory: ByteSize,
-    /// Threads that carry calls [default: one for each processor]
-    #[arg(long, value_name = "N", env = "ADIT_HUB_WORKERS")]
-    workers: Option<NonZeroUsize>,
+    /// Threads that carry calls. One does the most for each processor that it has; more do more in all
+    #[arg(long, value_name = "N", env = "ADIT_HUB_WORKERS", default_value = "1")]
+    workers: NonZeroUsize,
 }
 
 impl HubArgs {
     pub(crate) fn workers(&self) -> Workers {
-        link::workers(self.workers)
+        self.workers.into()
     }
 }
 

@@ -1,14 +1,11 @@
 //! Arguments that the hub and the agent share, because both are ends of links.
 
-use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use adit_certs::CredentialFiles;
 use adit_transport::{BufferMemory, Congestion, Tuning};
 use anyhow::bail;
 use bytesize::ByteSize;
-
-use crate::process::Workers;
 
 /// Where this end's certificate is.
 #[derive(Debug)]
@@ -67,10 +64,4 @@ pub(crate) fn tuning(
         buffer_memory: BufferMemory::new(buffer_memory.as_u64()),
         ..settings
     })
-}
-
-/// As many workers as were asked for, or as there are processors.
-pub(crate) fn workers(asked: Option<NonZeroUsize>) -> Workers {
-    let count = asked.or_else(|| std::thread::available_parallelism().ok());
-    count.map_or(Workers::One, Workers::from)
 }

@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use adit_agent::{Agent, Forwarder, Upstream};
 use adit_bench::certificates::{self, AGENT};
+use adit_bench::echo;
 use adit_bench::echo::pb::Payload;
 use adit_bench::echo::pb::echo_client::EchoClient;
 use adit_bench::lossy::{Path, Relay};
 use adit_bench::machine::Machine;
-use adit_bench::echo;
 use adit_hub::Hub;
 use adit_transport::{Congestion, Tuning};
 use anyhow::Context as _;
@@ -70,18 +70,33 @@ pub(crate) fn run(args: &CongestionArgs) -> anyhow::Result<()> {
         args.rate,
         args.time
     )?;
-    writeln!(out, "| loss | controller | round | p50 ms | p90 | p99 | p99.9 | max | failed |")?;
+    writeln!(
+        out,
+        "| loss | controller | round | p50 ms | p90 | p99 | p99.9 | max | failed |"
+    )?;
     writeln!(out, "|---|---|---|---|---|---|---|---|---|")?;
     for &loss in &args.loss {
         for round in 0..args.rounds {
             for &controller in &args.controllers {
-                let path = Path { delay: args.rtt / 2, loss: loss / 100.0, seed: 2 * round };
+                let path = Path {
+                    delay: args.rtt / 2,
+                    loss: loss / 100.0,
+                    seed: 2 * round,
+                };
                 let measured = runtime.block_on(measure(args, controller, path))?;
-                let ms = |quantile| Duration::from_micros(measured.latency.value_at_quantile(quantile)).as_secs_f64() * 1e3;
+                let ms = |quantile| {
+                    Duration::from_micros(measured.latency.value_at_quantile(quantile)).as_secs_f64() * 1e3
+                };
                 writeln!(
                     out,
                     "| {loss} % | {controller} | {} | {:.1} | {:.1} | {:.1} | {:.1} | {:.1} | {} |",
-                    round + 1, ms(0.5), ms(0.9), ms(0.99), ms(0.999), ms(1.0), measured.failed
+                    round + 1,
+                    ms(0.5),
+                    ms(0.9),
+                    ms(0.99),
+                    ms(0.999),
+                    ms(1.0),
+                    measured.failed
                 )?;
                 out.flush()?;
             }
@@ -97,7 +112,10 @@ struct Measured {
 }
 
 async fn measure(args: &CongestionArgs, congestion: Congestion, path: Path) -> anyhow::Result<Measured> {
-    let tuning = Tuning { congestion, ..Tuning::default() };
+    let tuning = Tuning {
+        congestion,
+        ..Tuning::default()
+    };
     let files = tempfile::tempdir()?;
     certificates::make(files.path())?;
     let any: SocketAddr = (Ipv4Addr::LOCALHOST, 0).into();
@@ -111,7 +129,10 @@ async fn measure(args: &CongestionArgs, congestion: Congestion, path: Path) -> a
         tuning: tuning.clone(),
     })
     .await?;
-    let agents = *hub.agents_addresses()?.first().context("the hub has no port for agents")?;
+    let agents = *hub
+        .agents_addresses()?
+        .first()
+        .context("the hub has no port for agents")?;
     let clients = hub.clients_address()?;
     let relay = Relay::open(agents, path).await?;
     let agent = Agent::new(adit_agent::Config {
@@ -133,7 +154,10 @@ async fn measure(args: &CongestionArgs, congestion: Congestion, path: Path) -> a
 }
 
 async fn load(args: &CongestionArgs, clients: SocketAddr) -> anyhow::Result<Measured> {
-    let channel = Endpoint::from_shared(format!("http://{clients}"))?.tcp_nodelay(true).connect().await?;
+    let channel = Endpoint::from_shared(format!("http://{clients}"))?
+        .tcp_nodelay(true)
+        .connect()
+        .await?;
     let mut client = EchoClient::new(channel);
     // The first call waits for the agent, and is none of the measured.
     call(&mut client).await.context("the first call failed")?;
@@ -149,10 +173,15 @@ async fn load(args: &CongestionArgs, clients: SocketAddr) -> anyhow::Result<Meas
         at += every;
     }
     let give_up = Instant::now() + PATIENCE;
-    let mut measured = Measured { latency: Histogram::new_with_bounds(1, 600_000_000, 3)?, failed: 0 };
+    let mut measured = Measured {
+        latency: Histogram::new_with_bounds(1, 600_000_000, 3)?,
+        failed: 0,
+    };
     while let Ok(Some(ended)) = timeout_at(give_up, calls.join_next()).await {
         match ended? {
-            Some(latency) => measured.latency.saturating_record(u64::try_from(latency.as_micros())?),
+            Some(latency) => measured
+                .latency
+                .saturating_record(u64::try_from(latency.as_micros())?),
             None => measured.failed += 1,
         }
     }
@@ -161,6 +190,8 @@ async fn load(args: &CongestionArgs, clients: SocketAddr) -> anyhow::Result<Meas
 }
 
 async fn call(client: &mut EchoClient<Channel>) -> Result<(), tonic::Status> {
-    let payload = Payload { data: Bytes::from_static(&[b'a'; PAYLOAD]) };
+    let payload = Payload {
+        data: Bytes::from_static(&[b'a'; PAYLOAD]),
+    };
     client.unary(Request::new(payload)).await.map(drop)
 }

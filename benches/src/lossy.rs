@@ -45,9 +45,19 @@ impl Relay {
     /// # Errors
     /// There is no socket.
     pub async fn open(hub: SocketAddr, path: Path) -> anyhow::Result<Self> {
-        let front = Arc::new(UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.context("cannot open the path")?);
-        let back = Arc::new(UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.context("cannot open the path")?);
-        back.connect(hub).await.with_context(|| format!("cannot open the path to {hub}"))?;
+        let front = Arc::new(
+            UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))
+                .await
+                .context("cannot open the path")?,
+        );
+        let back = Arc::new(
+            UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))
+                .await
+                .context("cannot open the path")?,
+        );
+        back.connect(hub)
+            .await
+            .with_context(|| format!("cannot open the path to {hub}"))?;
         let address = front.local_addr()?;
         let agent = Arc::new(Mutex::new(None));
         let mut directions = JoinSet::new();
@@ -61,7 +71,10 @@ impl Relay {
             };
             directions.spawn(direction.carry(path));
         }
-        Ok(Self { address, _directions: directions })
+        Ok(Self {
+            address,
+            _directions: directions,
+        })
     }
 
     /// Where the agent dials.

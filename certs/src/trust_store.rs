@@ -94,7 +94,11 @@ impl TrustStore {
             let problems: String = found.errors.iter().map(|error| format!("; {error}")).collect();
             return Err(NoSystemRoots { problems });
         }
-        Ok(Self { roots: Arc::new(roots), subjects: Vec::new(), trust_domain: None })
+        Ok(Self {
+            roots: Arc::new(roots),
+            subjects: Vec::new(),
+            trust_domain: None,
+        })
     }
 
     /// The CAs, as rustls takes them.

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use adit_certs::{
-    ClientName, CredentialFiles, Credentials, LoadError, NoSystemRoots, Role, TlsError, TrustStore, upstream_config,
+    ClientName, CredentialFiles, Credentials, LoadError, NoSystemRoots, Role, TlsError, TrustStore,
+    upstream_config,
 };
 use rustls::ClientConfig;
 

@@ -148,7 +148,9 @@ async fn control(link: &HubLink) -> Result<Attached, Refusal> {
 
 /// An agent that has no such method, or no gRPC at all, is a bare one.
 fn bare(status: Status) -> Result<Attached, Refusal> {
+    let failed = std::error::Error::source(&status).and_then(|source| source.downcast_ref::<CallError>());
     match status.code() {
+        _ if matches!(failed, Some(CallError::LinkLost { .. })) => Err(Refusal::Control(status)),
         tonic::Code::Unimplemented | tonic::Code::Unknown | tonic::Code::Internal => {
             debug!(%status, "the agent takes no control call");
             Ok(Attached::Bare)

@@ -58,7 +58,7 @@ pub enum CallError {
     #[error("the request cannot be carried: {0}")]
     Unsendable(String),
     /// The agent is draining, or refused the call unseen.
-    #[error("the agent refused the call before looking at it")]
+    #[error("the agent, or its upstream, refused the call before looking at it: it may be made again")]
     Refused,
     /// The agent gave the call up.
     #[error("the agent gave the call up: {0}")]

@@ -136,11 +136,7 @@ impl Call {
     where
         F: Future<Output = Result<Response<Body>, Reset>>,
     {
-        let mut reader = MessageReader::new(
-            Role::Server,
-            self.readers.enter(recv),
-            self.max_header_section,
-        );
+        let mut reader = MessageReader::new(Role::Server, self.readers.enter(recv), self.max_header_section);
         let request = match tokio::time::timeout(HEAD_TIMEOUT, reader.request_head()).await {
             Ok(Ok(request)) => request.map(|()| Body::new(ReceivedBody::new(reader, None))),
             Ok(Err(error)) => {

@@ -79,7 +79,10 @@ pub(super) async fn watch(connection: &Connection, peer: &Peer, role: Role, max_
         Ok(Err(_)) => return,
         Err(_) => {
             let reason = "no unidirectional stream was granted for the control stream";
-            return close_for(connection, &ProtocolError::connection(Code::STREAM_CREATION_ERROR, reason));
+            return close_for(
+                connection,
+                &ProtocolError::connection(Code::STREAM_CREATION_ERROR, reason),
+            );
         }
     };
     let seen = Seen::default();
