@@ -11,6 +11,7 @@ mod demo;
 mod hub;
 #[cfg(any(feature = "hub", feature = "agent"))]
 mod link;
+#[cfg(any(feature = "hub", feature = "agent"))]
 mod logging;
 mod process;
 
@@ -41,13 +42,13 @@ enum Command {
     Certs(certs::CertsArgs),
     /// Accept agents on one port, and their clients on another
     #[cfg(feature = "hub")]
-    Hub(hub::HubArgs),
+    Hub(Box<hub::HubArgs>),
     /// Connect a gRPC server to a hub
     #[cfg(feature = "agent")]
     Agent(Box<agent::AgentArgs>),
     /// Call a method
     #[cfg(feature = "client")]
-    Call(call::CallArgs),
+    Call(Box<call::CallArgs>),
 }
 
 fn main() -> ExitCode {
@@ -59,11 +60,11 @@ fn main() -> ExitCode {
         }
         Command::Certs(args) => certs::run(args).map(|()| ExitCode::SUCCESS),
         #[cfg(feature = "hub")]
-        Command::Hub(args) => process::run(args.workers(), hub::run(args)).map(|()| ExitCode::SUCCESS),
+        Command::Hub(args) => process::run(args.workers(), hub::run(*args)).map(|()| ExitCode::SUCCESS),
         #[cfg(feature = "agent")]
         Command::Agent(args) => process::run(args.workers(), agent::run(*args)).map(|()| ExitCode::SUCCESS),
         #[cfg(feature = "client")]
-        Command::Call(args) => process::run(process::Workers::One, call::run(args)),
+        Command::Call(args) => process::run(process::Workers::One, call::run(*args)),
     };
     ended.unwrap_or_else(|error| {
         process::complain(&error);
