@@ -45,6 +45,7 @@ pub(super) async fn send_message(
     let mut out = Outbox::new(head);
     let mut ended = body.is_end_stream();
     let mut sent = 0;
+    let mut is_bulk = false;
     loop {
         let mut idle = false;
         while !ended && !idle && out.queued < GATHER {
@@ -64,9 +65,9 @@ pub(super) async fn send_message(
             send.finish();
             return Ok(());
         }
-        if sent > BULK {
+        if !is_bulk && sent > BULK {
+            is_bulk = true;
             send.lower_priority();
-            sent = 0;
         }
         if idle {
             let next = {
