@@ -1,13 +1,10 @@
 //! Hands the hub's calls to upstreams.
 
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use adit_proto::failure::{Failure, Reason};
 use adit_transport::{Body, Reset};
 use http::{Method, Request, Response};
-use tower_service::Service;
 use tracing::debug;
 
 use crate::routes::{Routes, RoutesError};
@@ -85,21 +82,6 @@ impl Forwarder {
     }
 }
 
-impl Service<Request<Body>> for Forwarder {
-    type Response = Response<Body>;
-    type Error = Reset;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Reset>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Reset>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let forwarder = self.clone();
-        Box::pin(async move { Self::call(&forwarder, request).await })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
@@ -113,7 +95,7 @@ mod tests {
     async fn a_call_goes_where_its_service_is() {
         let orders = Server::start(Builder::new(), |exchange| answer(exchange, "orders")).await;
         let others = Server::start(Builder::new(), |exchange| answer(exchange, "others")).await;
-        let mut forwarder = Forwarder::new([
+        let forwarder = Forwarder::new([
             (None, others.upstream()),
             (Some("shop.Orders".parse().unwrap()), orders.upstream()),
         ])
@@ -124,7 +106,7 @@ mod tests {
             ("/shop/List", "others"),
             ("/", "others"),
         ] {
-            let response = soon(Service::call(&mut forwarder, get(path))).await.unwrap();
+            let response = soon(forwarder.call(get(path))).await.unwrap();
             assert_eq!(
                 soon(collect(response.into_body())).await.unwrap().0,
                 expected,

@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 use tracing::debug;
 
-use crate::deadline::Deadline;
+use crate::deadline::{self, Deadline};
 use crate::registry::{Member, Registry};
 use crate::response::{self, ResponseBody};
 use crate::router::{self, Miss, Target};
@@ -81,24 +81,11 @@ impl Calls {
         let body = body.map_err(|_| BodyError::Reset(Code::REQUEST_CANCELLED));
         let request = Request::from_parts(head, Body::new(body));
 
-        let agent = member.id.clone();
         let in_flight = Arc::clone(&member).begin();
         let mut timer = deadline.map(Deadline::timer);
-        let answer = {
-            let mut call = std::pin::pin!(member.link.call(request));
-            std::future::poll_fn(|cx| {
-                if timer.as_mut().is_some_and(|timer| timer.poll(cx).is_ready()) {
-                    return std::task::Poll::Ready(None);
-                }
-                call.as_mut().poll(cx).map(Some)
-            })
-            .await
-        };
-        match answer {
-            Some(Ok(response)) => {
-                Ok(response::passed_on(response, agent, in_flight, timer, wants_grpc).await)
-            }
-            Some(Err(error)) => Err(status::call_failed(&agent, &error)),
+        match deadline::in_time(&mut timer, member.link.call(request)).await {
+            Some(Ok(response)) => Ok(response::passed_on(response, in_flight, timer, wants_grpc).await),
+            Some(Err(error)) => Err(status::call_failed(&member.id, &error)),
             None => Err(status::deadline_passed().into()),
         }
     }

@@ -1,6 +1,7 @@
 //! A call's deadline: what `grpc-timeout` says, and the timer that the hub keeps for it.
 
-use std::pin::Pin;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -46,6 +47,18 @@ impl Timer {
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.0.as_mut().poll(cx)
     }
+}
+
+/// Waits for `future`, or until the call has to be ended: `None` then.
+pub(crate) async fn in_time<F: Future>(timer: &mut Option<Timer>, future: F) -> Option<F::Output> {
+    let mut future = pin!(future);
+    poll_fn(|cx| {
+        if timer.as_mut().is_some_and(|timer| timer.poll(cx).is_ready()) {
+            return Poll::Ready(None);
+        }
+        future.as_mut().poll(cx).map(Some)
+    })
+    .await
 }
 
 /// A `grpc-timeout`: at most eight digits and a unit (gRPC over HTTP/2, "Requests").

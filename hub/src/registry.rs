@@ -101,6 +101,13 @@ impl Member {
     }
 }
 
+impl InFlight {
+    /// Whose agent has the call.
+    pub(crate) fn agent(&self) -> &AgentId {
+        &self.0.id
+    }
+}
+
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.0.in_flight.fetch_sub(1, Ordering::Relaxed);

@@ -3,16 +3,16 @@
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use adit_certs::AgentId;
 use adit_proto::failure::Failure;
 use adit_transport::{Body, BodyError};
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Response};
 use http_body::{Body as HttpBody, Frame};
+use http_body_util::BodyExt as _;
 use tracing::debug;
 
-use crate::deadline::Timer;
+use crate::deadline::{self, Timer};
 use crate::registry::InFlight;
 use crate::status::{self, Ending};
 
@@ -33,9 +33,8 @@ struct Call {
     body: Body,
     /// What the body begins with, where it had to be looked at before the head was passed on.
     first: Option<Result<Frame<Bytes>, BodyError>>,
-    agent: AgentId,
     timer: Option<Timer>,
-    _in_flight: InFlight,
+    in_flight: InFlight,
 }
 
 /// Whether a message says that it is gRPC (gRPC over HTTP/2, "Content-Type").
@@ -56,7 +55,6 @@ pub(crate) fn failed(failure: Failure) -> Response<ResponseBody> {
 /// Passes a response on. `wants_grpc` says that the request was one of gRPC.
 pub(crate) async fn passed_on(
     response: Response<Body>,
-    agent: AgentId,
     in_flight: InFlight,
     mut timer: Option<Timer>,
     wants_grpc: bool,
@@ -65,24 +63,18 @@ pub(crate) async fn passed_on(
     if wants_grpc && !(head.status == http::StatusCode::OK && is_grpc(&head.headers)) {
         let content_type = head.headers.get(CONTENT_TYPE);
         let content_type = content_type.map_or_else(String::new, |value| format!("{value:?}"));
-        return failed(status::not_grpc(&agent, head.status, &content_type));
+        return failed(status::not_grpc(in_flight.agent(), head.status, &content_type));
     }
     let owes_status = wants_grpc && !head.headers.contains_key(GRPC_STATUS);
     let mut over = body.is_end_stream();
     if over && owes_status {
-        return failed(status::ended_without_status(&agent));
+        return failed(status::ended_without_status(in_flight.agent()));
     }
     let mut first = None;
     if !over && !owes_status {
         // The status came with the head: a trailers-only response has to stay one, and its end may come a packet
         // later than its head. What never ends is no such response, and must not outlast the call's deadline.
-        let next = std::future::poll_fn(|cx| {
-            if timer.as_mut().is_some_and(|timer| timer.poll(cx).is_ready()) {
-                return Poll::Ready(None);
-            }
-            Pin::new(&mut body).poll_frame(cx).map(Some)
-        });
-        match next.await {
+        match deadline::in_time(&mut timer, body.frame()).await {
             None => return failed(status::deadline_passed()),
             Some(None) => over = true,
             Some(Some(next)) => first = Some(next),
@@ -91,9 +83,8 @@ pub(crate) async fn passed_on(
     let call = Call {
         body,
         first,
-        agent,
         timer,
-        _in_flight: in_flight,
+        in_flight,
     };
     let call = (!over).then_some(call);
     Response::from_parts(head, ResponseBody { call, owes_status })
@@ -142,11 +133,11 @@ impl HttpBody for ResponseBody {
         let frame = match next {
             Some(Ok(frame)) => frame,
             Some(Err(error)) => {
-                let ending = status::body_failed(&call.agent, &error);
+                let ending = status::body_failed(call.in_flight.agent(), &error);
                 return Poll::Ready(Some(this.end(ending)));
             }
             None if this.owes_status => {
-                let ending = Ending::Failed(status::ended_without_status(&call.agent));
+                let ending = Ending::Failed(status::ended_without_status(call.in_flight.agent()));
                 return Poll::Ready(Some(this.end(ending)));
             }
             None => {
@@ -156,7 +147,7 @@ impl HttpBody for ResponseBody {
         };
         if let Some(trailers) = frame.trailers_ref() {
             if this.owes_status && !trailers.contains_key(GRPC_STATUS) {
-                let ending = Ending::Failed(status::ended_without_status(&call.agent));
+                let ending = Ending::Failed(status::ended_without_status(call.in_flight.agent()));
                 return Poll::Ready(Some(this.end(ending)));
             }
             this.call = None;

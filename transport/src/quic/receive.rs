@@ -263,8 +263,10 @@ impl ReceivedBody {
         reader: MessageReader,
         sending: Option<AbortOnDropHandle<Result<(), SendError>>>,
     ) -> Self {
-        // Nobody has asked for the body yet.
-        reader.reader.stands_still();
+        // Nobody has asked for the body yet; one that is over holds nothing.
+        if !reader.is_at_end() {
+            reader.reader.stands_still();
+        }
         Self {
             reader,
             sending,
