@@ -1,9 +1,10 @@
-//! What hub and agent agree on above the wire: the control plane as protobuf, and how failures are told.
+//! What hub and agent agree on above the wire: the control plane as protobuf, how failures are told, and labels.
 //!
-//! The code under [`tunnel`] is generated at build time from the files under `proto/`; nothing here knows about
+//! The code under [`tunnel`] and [`hub`] is generated at build time from the files under `proto/`; nothing here knows about
 //! sockets.
 
 pub mod failure;
+pub mod labels;
 
 /// Version 1 of the control service that an agent serves to its hub.
 pub mod tunnel {
@@ -18,5 +19,21 @@ pub mod tunnel {
     )]
     pub mod v1 {
         tonic::include_proto!("adit.tunnel.v1");
+    }
+}
+
+/// Version 1 of the service that a hub has for its operator.
+pub mod hub {
+    /// `adit.hub.v1`: the messages and stubs of `Hub`.
+    #[allow(
+        missing_docs,
+        unreachable_pub,
+        unused_qualifications,
+        clippy::all,
+        clippy::pedantic,
+        reason = "generated code"
+    )]
+    pub mod v1 {
+        tonic::include_proto!("adit.hub.v1");
     }
 }
