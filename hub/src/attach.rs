@@ -260,7 +260,8 @@ impl Service<Request<tonic::body::Body>> for Control {
 
     fn call(&mut self, request: Request<tonic::body::Body>) -> Self::Future {
         let link = self.0.clone();
-        let request = request.map(|body| Body::new(body.map_err(|_| BodyError::Reset(Code::INTERNAL_ERROR))));
-        Box::pin(async move { link.call(request).await })
+        let (head, body) = request.into_parts();
+        let body = Body::new(body.map_err(|_| BodyError::Reset(Code::INTERNAL_ERROR)));
+        Box::pin(async move { link.call(&head, body).await })
     }
 }

@@ -78,12 +78,11 @@ impl Calls {
         let wants_grpc = response::is_grpc(&head.headers);
         head.headers = router::without_routing(head.headers);
         // However the client gives a call up, and hyper doesn't say, the agent is told that it is cancelled.
-        let body = body.map_err(|_| BodyError::Reset(Code::REQUEST_CANCELLED));
-        let request = Request::from_parts(head, Body::new(body));
+        let body = Body::new(body.map_err(|_| BodyError::Reset(Code::REQUEST_CANCELLED)));
 
         let in_flight = Arc::clone(&member).begin();
         let mut timer = deadline.map(Deadline::timer);
-        match deadline::in_time(&mut timer, member.link.call(request)).await {
+        match deadline::in_time(&mut timer, member.link.call(&head, body)).await {
             Some(Ok(response)) => Ok(response::passed_on(response, in_flight, timer, wants_grpc).await),
             Some(Err(error)) => Err(status::call_failed(&member.id, &error)),
             None => Err(status::deadline_passed().into()),

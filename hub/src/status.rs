@@ -80,13 +80,14 @@ pub(crate) fn call_failed(agent: &AgentId, error: &CallError) -> Ending {
     let message = format!("agent {agent}: {error}");
     let reason = match error {
         CallError::Busy | CallError::RequestTooLarge { .. } => Reason::AgentBusy,
-        CallError::Refused => Reason::Draining,
+        CallError::Draining => Reason::Draining,
         CallError::LinkLost { .. } => Reason::LinkLost,
         CallError::Malformed(_) | CallError::ResponseTooLarge { .. } => Reason::UpstreamProtocol,
         CallError::Unsendable(_) => {
             let failure = Failure::new(Reason::UpstreamProtocol, message);
             return Ending::Failed(failure.with_delivered(Delivered::No));
         }
+        CallError::Refused => return Ending::Reset(h2::Reason::REFUSED_STREAM),
         CallError::Reset(code) => return Ending::Reset(h2_reason(*code)),
     };
     let delivered = match error.delivered() {

@@ -258,15 +258,16 @@ async fn by_hand(world: &World, upstream: &str) -> (crate::world::Agent, HubLink
     (agent, link, listener)
 }
 
-/// A call of the hub whose request has begun, and goes on for ever.
-fn begin(path: &str) -> Request<Body> {
+/// Makes a call of the hub whose request has begun, and goes on for ever.
+async fn begin(link: &HubLink, path: &str) -> Response<Body> {
     let welcome = message(&HubEvent::default().encode_to_vec());
     let frames = stream::iter([Ok(http_body::Frame::data(welcome))]).chain(stream::pending());
-    Request::post(format!("https://hub.adit{path}"))
+    let request = Request::post(format!("https://hub.adit{path}"))
         .header("content-type", "application/grpc")
-        .header("te", "trailers")
-        .body(Body::new(http_body_util::StreamBody::new(frames)))
-        .unwrap()
+        .header("te", "trailers");
+    let (head, ()) = request.body(()).unwrap().into_parts();
+    let body = Body::new(http_body_util::StreamBody::new(frames));
+    soon(link.call(&head, body)).await.unwrap()
 }
 
 #[tokio::test]
@@ -274,9 +275,7 @@ async fn an_agent_is_attached_once_to_a_link() {
     let world = World::new();
     let server = Server::echo().await;
     let (_agent, link, _listener) = by_hand(&world, &server.url()).await;
-    let first = soon(link.call(begin("/adit.tunnel.v1.Agent/Attach")))
-        .await
-        .unwrap();
+    let first = begin(&link, "/adit.tunnel.v1.Agent/Attach").await;
     let mut events = first.into_body();
     let frame = soon(events.frame()).await.unwrap().unwrap();
     let data = frame.into_data().unwrap();
@@ -289,9 +288,7 @@ async fn an_agent_is_attached_once_to_a_link() {
     assert_eq!((hello.slot, hello.generation), (0, 1));
     assert!(!hello.instance.is_empty() && hello.instance.len() <= 64);
 
-    let second = soon(link.call(begin("/adit.tunnel.v1.Agent/Attach")))
-        .await
-        .unwrap();
+    let second = begin(&link, "/adit.tunnel.v1.Agent/Attach").await;
     assert_eq!(second.headers()["grpc-status"], "6", "ALREADY_EXISTS");
     // The first one goes on.
     let quiet = tokio::time::timeout(Duration::from_millis(50), events.frame()).await;
@@ -307,10 +304,10 @@ async fn an_agent_forwards_nothing_that_is_between_it_and_its_hub() {
         ("/adit.other.v1.Thing/Do", "7"),
         ("/adit.tunnel.v1.Agent/Unknown", "12"),
     ] {
-        let response = soon(link.call(begin(path))).await.unwrap();
+        let response = begin(&link, path).await;
         assert_eq!(response.headers()["grpc-status"], status, "{path}");
     }
-    let response = soon(link.call(begin("/a.B/C"))).await.unwrap();
+    let response = begin(&link, "/a.B/C").await;
     assert_eq!(response.headers().get("grpc-status"), None, "the echo goes on");
 }
 

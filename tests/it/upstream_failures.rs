@@ -291,18 +291,18 @@ async fn bare_agent(world: &World, hub: &Hub) -> AgentLink {
 }
 
 #[tokio::test]
-async fn a_call_that_the_agent_refuses_unseen_is_draining() {
+async fn a_call_that_the_agent_refuses_unseen_is_refused_to_the_client() {
     let world = World::new();
     let hub = world.hub().await;
     let link = bare_agent(&world, &hub).await;
     let serve = link.serve(|_| async { Err(Reset(adit_transport::Code::REQUEST_REJECTED)) });
     let client = RawClient::connect(hub.clients).await;
-    let call = client.get_at("bare", "/a.B/C");
-    let reply = tokio::select! {
-        reply = call => reply,
+    let call = client.call(to("bare", "/a.B/C"), message(b""));
+    let error = tokio::select! {
+        reply = call => reply.unwrap_err(),
         _ = serve => panic!("the link ended"),
     };
-    reply.failed_at_once(Reason::Draining, Code::Unavailable, "no");
+    assert_eq!(reset_code(&error), H2::REFUSED_STREAM);
 }
 
 #[tokio::test]

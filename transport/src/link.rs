@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::{Request, Response, request};
 use rustls::pki_types::CertificateDer;
 
 use crate::body::Body;
@@ -57,7 +57,10 @@ pub enum CallError {
     /// The request cannot be written as HTTP/3.
     #[error("the request cannot be carried: {0}")]
     Unsendable(String),
-    /// The agent is draining, or refused the call unseen.
+    /// The agent takes no new calls: its GOAWAY came before the call, or covers the call's stream (RFC 9114 §5.2).
+    #[error("the agent is draining, and did not look at the call: it may be made again on another link")]
+    Draining,
+    /// The call was reset with `H3_REQUEST_REJECTED`, and no GOAWAY covers it: the agent's upstream refused it, as a rule.
     #[error("the agent, or its upstream, refused the call before looking at it: it may be made again")]
     Refused,
     /// The agent gave the call up.
@@ -101,7 +104,11 @@ impl CallError {
     /// Whether anybody can have seen the call.
     pub fn delivered(&self) -> Delivered {
         match self {
-            Self::Busy | Self::RequestTooLarge { .. } | Self::Unsendable(_) | Self::Refused => Delivered::No,
+            Self::Busy
+            | Self::RequestTooLarge { .. }
+            | Self::Unsendable(_)
+            | Self::Draining
+            | Self::Refused => Delivered::No,
             Self::Reset(_) | Self::Malformed(_) | Self::ResponseTooLarge { .. } => Delivered::Maybe,
             Self::LinkLost { delivered, .. } => *delivered,
         }
@@ -111,14 +118,15 @@ impl CallError {
 impl HubLink {
     /// Makes one call on a stream of its own, and answers when the response's head is there.
     ///
-    /// The request's body is sent as it comes, whether or not the response is being read. Dropping the future, or
-    /// the response's body, cancels the call (`H3_REQUEST_CANCELLED` both ways).
+    /// The head is only read, so that the same call can be made on another link. The body is sent as it comes, whether
+    /// or not the response is being read. Dropping the future, or the response's body, cancels the call
+    /// (`H3_REQUEST_CANCELLED` both ways).
     ///
     /// # Errors
     ///
     /// See [`CallError`]; [`CallError::delivered`] says whether the call may be made again.
-    pub async fn call(&self, request: Request<Body>) -> Result<Response<Body>, CallError> {
-        self.0.call(request).await
+    pub async fn call(&self, head: &request::Parts, body: Body) -> Result<Response<Body>, CallError> {
+        self.0.call(head, body).await
     }
 
     /// The agent's certificate and what it sent with it, its own first. Already verified by the handshake.

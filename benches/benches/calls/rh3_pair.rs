@@ -63,11 +63,8 @@ impl Pair for Rh3Pair {
 impl Rh3Pair {
     async fn exchange(&self, download: u64) -> usize {
         let body = Body::new(Full::new(SMALL).map_err(|never| match never {}));
-        let response = self
-            .hub
-            .call(message::request(download).map(|()| body))
-            .await
-            .unwrap();
+        let (head, ()) = message::request(download).into_parts();
+        let response = self.hub.call(&head, body).await.unwrap();
         let mut body = response.into_body();
         let (mut received, mut status) = (0, None);
         while let Some(frame) = body.frame().await {

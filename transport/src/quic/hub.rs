@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use futures_util::poll;
-use http::{Request, Response};
+use http::{Response, request};
 use quinn::Connection;
 use rustls::pki_types::CertificateDer;
 use tokio_util::task::AbortOnDropHandle;
@@ -61,14 +61,13 @@ impl Link {
         }))
     }
 
-    pub(crate) async fn call(&self, request: Request<Body>) -> Result<Response<Body>, CallError> {
+    pub(crate) async fn call(&self, parts: &request::Parts, body: Body) -> Result<Response<Body>, CallError> {
         let Inner { peer, .. } = &*self.0;
         if peer.is_draining() {
-            return Err(CallError::Refused);
+            return Err(CallError::Draining);
         }
-        let (parts, body) = request.into_parts();
         let mut head = BytesMut::with_capacity(512);
-        let size = head::encode_request(&parts, &mut head)
+        let size = head::encode_request(parts, &mut head)
             .map_err(|error| CallError::Unsendable(error.to_string()))?;
         let limit = peer.max_header_section();
         if size > limit {
@@ -126,10 +125,10 @@ impl Link {
     /// What it means for the call on the stream `id` that no response's head came.
     fn failed(&self, error: ReceiveError, id: u64) -> CallError {
         match error {
-            ReceiveError::Reset(Code::REQUEST_REJECTED) => CallError::Refused,
             ReceiveError::Reset(_) | ReceiveError::LinkLost(_) if self.0.peer.disowns(id) => {
-                CallError::Refused
+                CallError::Draining
             }
+            ReceiveError::Reset(Code::REQUEST_REJECTED) => CallError::Refused,
             ReceiveError::Reset(code) => CallError::Reset(code),
             ReceiveError::LinkLost(lost) => CallError::LinkLost {
                 delivered: Delivered::Maybe,

@@ -26,7 +26,7 @@ impl Neighbour {
     async fn of(hub: &Hub) -> Self {
         let (link, serving) = hub.serve(Tuning::default(), echo).await;
         let (feed, body) = channel();
-        let response = within(link.call(request("/s/Chat", body))).await.unwrap();
+        let response = within(call(&link, request("/s/Chat", body))).await.unwrap();
         Self {
             feed,
             response: response.into_body(),
@@ -38,7 +38,7 @@ impl Neighbour {
     async fn noticed_nothing(&mut self) {
         self.feed.send(Ok(Frame::data("on".into()))).await.unwrap();
         assert_eq!(next_data(&mut self.response).await.unwrap(), "on");
-        let response = within(self.link.call(request("/s/Echo", full("new"))))
+        let response = within(call(&self.link, request("/s/Echo", full("new"))))
             .await
             .unwrap();
         assert_eq!(read(response.into_body()).await.unwrap().0, "new");
@@ -59,7 +59,7 @@ async fn response_closes(response: &[u8], expected: Code) {
     };
     let calling = async {
         read(
-            within(link.call(request("/s/1", Body::empty())))
+            within(call(&link, request("/s/1", Body::empty())))
                 .await?
                 .into_body(),
         )
@@ -154,7 +154,7 @@ async fn frames_of_unknown_types_are_skipped() {
         within(send.write_all(&response)).await.unwrap();
         send.finish().unwrap();
     };
-    let (called, ()) = tokio::join!(within(link.call(request("/s/1", Body::empty()))), answering);
+    let (called, ()) = tokio::join!(within(call(&link, request("/s/1", Body::empty()))), answering);
     assert_eq!(
         read(called.unwrap().into_body()).await.unwrap(),
         ("hello".into(), None)
@@ -180,7 +180,7 @@ async fn data_and_headers_after_trailers() {
             .unwrap();
         send.finish().unwrap();
     };
-    let (called, ()) = tokio::join!(within(link.call(request("/s/1", Body::empty()))), answering);
+    let (called, ()) = tokio::join!(within(call(&link, request("/s/1", Body::empty()))), answering);
     // The message is complete with its trailers: what follows is perhaps looked at, and never passed on.
     assert_eq!(
         read(called.unwrap().into_body()).await.unwrap(),
@@ -207,7 +207,7 @@ async fn a_malformed_head_fails_its_call_only() {
         within(send.write_all(&headers(&[0, 0]))).await.unwrap();
         Code(within(send.stopped()).await.unwrap().unwrap().into_inner())
     };
-    let (called, stopped) = tokio::join!(within(link.call(request("/s/1", Body::empty()))), answering);
+    let (called, stopped) = tokio::join!(within(call(&link, request("/s/1", Body::empty()))), answering);
     assert_eq!(stopped, Code::MESSAGE_ERROR);
     let error = called.unwrap_err();
     assert!(
@@ -233,7 +233,7 @@ async fn a_response_that_ends_before_its_head() {
         let (mut send, _recv) = agent.accept().await;
         send.finish().unwrap();
     };
-    let (called, ()) = tokio::join!(within(link.call(request("/s/1", Body::empty()))), answering);
+    let (called, ()) = tokio::join!(within(call(&link, request("/s/1", Body::empty()))), answering);
     let error = called.unwrap_err();
     assert!(matches!(error, CallError::Malformed(_)), "{error}");
     assert_eq!(agent.connection.close_reason(), None);
@@ -290,7 +290,7 @@ async fn unidirectional_streams_of_unknown_types_are_stopped_and_ignored() {
         send.write_all(&response_head(&fields(&[]))).await.unwrap();
         send.finish().unwrap();
     };
-    let (called, ()) = tokio::join!(within(link.call(request("/s/1", Body::empty()))), answering);
+    let (called, ()) = tokio::join!(within(call(&link, request("/s/1", Body::empty()))), answering);
     called.unwrap();
 }
 
@@ -338,7 +338,7 @@ async fn an_agent_that_opens_streams_and_says_nothing_gets_no_more_of_them() {
         send.write_all(&response_head(&fields(&[]))).await.unwrap();
         send.finish().unwrap();
     };
-    let (called, ()) = tokio::join!(within(link.call(request("/s/1", Body::empty()))), answering);
+    let (called, ()) = tokio::join!(within(call(&link, request("/s/1", Body::empty()))), answering);
     called.unwrap();
     neighbour.noticed_nothing().await;
 }

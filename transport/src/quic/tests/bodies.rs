@@ -54,7 +54,7 @@ async fn echoed(link: &HubLink, steps: Vec<Step>, trailers: bool) -> Result<(), 
         .map(|step| if let Step::Data(len) = step { *len } else { 0 });
     let content = pattern(sizes.sum());
     let request = request("/s/Echo", body(steps, trailers, &content));
-    let response = within(link.call(request)).await.unwrap();
+    let response = within(call(link, request)).await.unwrap();
     let collected = within(response.into_body().collect()).await.unwrap();
     let got = collected.trailers().cloned();
     prop_assert_eq!(

@@ -71,7 +71,7 @@ async fn a_unary_call_arrives_and_returns_byte_for_byte() {
     let mut request = request("/a.B/C?d=%20e", full(message.clone()));
     *request.headers_mut() = metadata.clone();
     *request.method_mut() = Method::PUT;
-    let response = within(link.call(request)).await.unwrap();
+    let response = within(call(&link, request)).await.unwrap();
     assert_eq!(response.status(), StatusCode::ACCEPTED);
     assert_eq!(response.version(), Version::HTTP_3);
     assert_eq!(in_order(response.headers()), in_order(&answered));
@@ -104,7 +104,7 @@ async fn the_response_s_messages_come_one_by_one() {
     })
     .await;
 
-    let mut response = within(link.call(request("/s/List", Body::empty())))
+    let mut response = within(call(&link, request("/s/List", Body::empty())))
         .await
         .unwrap()
         .into_body();
@@ -144,7 +144,7 @@ async fn the_request_s_messages_come_one_by_one_and_one_response_ends_the_call()
     .await;
 
     let (feed, body) = channel();
-    let call = link.call(request("/s/Record", body));
+    let call = call(&link, request("/s/Record", body));
     let sending = async move {
         let mut total = 0;
         for len in [1, 5, 20_000, 300] {
@@ -163,7 +163,7 @@ async fn the_request_s_messages_come_one_by_one_and_one_response_ends_the_call()
 async fn both_directions_take_turns_and_each_ends_by_itself() {
     let (link, _serving, _hub) = linked(echo).await;
     let (feed, body) = channel();
-    let mut response = within(link.call(request("/s/Chat", body)))
+    let mut response = within(call(&link, request("/s/Chat", body)))
         .await
         .unwrap()
         .into_body();
@@ -192,7 +192,7 @@ async fn the_request_may_end_long_before_the_response_does() {
         }
     })
     .await;
-    let mut response = within(link.call(request("/s/List", full("ask"))))
+    let mut response = within(call(&link, request("/s/List", full("ask"))))
         .await
         .unwrap()
         .into_body();
@@ -206,7 +206,7 @@ async fn the_request_may_end_long_before_the_response_does() {
 async fn the_response_s_head_may_come_before_any_of_the_request() {
     let (link, _serving, _hub) = linked(echo).await;
     let (feed, body) = channel();
-    let response = within(link.call(request("/s/Chat", body))).await.unwrap();
+    let response = within(call(&link, request("/s/Chat", body))).await.unwrap();
     feed.send(Ok(Frame::data("late".into()))).await.unwrap();
     drop(feed);
     assert_eq!(read(response.into_body()).await.unwrap(), ("late".into(), None));
@@ -223,7 +223,7 @@ async fn a_response_that_ends_before_the_request_is_read_is_complete() {
     })
     .await;
     // More than fits in any window, so that the request is certainly under way.
-    let response = within(link.call(request("/s/Record", full(pattern(LARGE)))))
+    let response = within(call(&link, request("/s/Record", full(pattern(LARGE)))))
         .await
         .unwrap();
     let (body, trailers) = read(response.into_body()).await.unwrap();
@@ -232,7 +232,7 @@ async fn a_response_that_ends_before_the_request_is_read_is_complete() {
 
     // And the same where the request stands still rather than flows.
     let (feed, body) = channel();
-    let response = within(link.call(request("/s/Record", body))).await.unwrap();
+    let response = within(call(&link, request("/s/Record", body))).await.unwrap();
     assert_eq!(read(response.into_body()).await.unwrap().0, "early");
     within(feed.closed()).await;
 }
@@ -241,7 +241,7 @@ async fn a_response_that_ends_before_the_request_is_read_is_complete() {
 async fn messages_larger_than_every_window_pass_both_ways_at_once() {
     let (link, _serving, _hub) = linked(echo).await;
     let message = pattern(LARGE);
-    let response = within(link.call(request("/s/Echo", full(message.clone()))))
+    let response = within(call(&link, request("/s/Echo", full(message.clone()))))
         .await
         .unwrap();
     assert!(
@@ -260,7 +260,7 @@ async fn a_message_without_a_body_is_known_for_one_at_once() {
         Ok(response)
     })
     .await;
-    let response = within(link.call(request("/s/None", Body::empty())))
+    let response = within(call(&link, request("/s/None", Body::empty())))
         .await
         .unwrap();
     assert_eq!(response.headers(), &fields(&[("grpc-status", "12")]));
@@ -272,7 +272,7 @@ async fn a_message_without_a_body_is_known_for_one_at_once() {
 async fn trailers_without_data_and_empty_data_are_kept_apart_from_no_body() {
     let (link, _serving, _hub) = linked(echo).await;
     let only_trailers = frames(vec![Frame::trailers(fields(&[("x-end", "")]))]);
-    let response = within(link.call(request("/s/Echo", only_trailers)))
+    let response = within(call(&link, request("/s/Echo", only_trailers)))
         .await
         .unwrap();
     assert!(!response.body().is_end_stream());
@@ -282,7 +282,7 @@ async fn trailers_without_data_and_empty_data_are_kept_apart_from_no_body() {
     );
 
     let empty_data = frames(vec![Frame::data(Bytes::new()), Frame::data(Bytes::new())]);
-    let response = within(link.call(request("/s/Echo", empty_data))).await.unwrap();
+    let response = within(call(&link, request("/s/Echo", empty_data))).await.unwrap();
     assert_eq!(read(response.into_body()).await.unwrap(), (Bytes::new(), None));
 }
 
@@ -296,12 +296,12 @@ async fn a_response_to_head_declares_a_length_that_does_not_follow() {
     .await;
     let mut head = request("/s/Any", Body::empty());
     *head.method_mut() = Method::HEAD;
-    let response = within(link.call(head)).await.unwrap();
+    let response = within(call(&link, head)).await.unwrap();
     assert_eq!(response.headers(), &fields(&[("content-length", "5")]));
     assert_eq!(read(response.into_body()).await.unwrap(), (Bytes::new(), None));
 
     // To any other request it is a promise that was not kept.
-    let response = within(link.call(request("/s/Any", Body::empty()))).await;
+    let response = within(call(&link, request("/s/Any", Body::empty()))).await;
     let broken = match response {
         Ok(response) => {
             assert!(
@@ -319,12 +319,11 @@ async fn a_response_to_head_declares_a_length_that_does_not_follow() {
 #[tokio::test]
 async fn many_calls_at_once_do_not_mix() {
     let (link, _serving, _hub) = linked(echo).await;
-    let calls = (0..200_usize).map(|call| {
+    let calls = (0..200_usize).map(|number| {
         let link = link.clone();
         async move {
-            let message = Bytes::from(format!("{call:04}").repeat(call * 50));
-            let response = link
-                .call(request("/s/Echo", full(message.clone())))
+            let message = Bytes::from(format!("{number:04}").repeat(number * 50));
+            let response = call(&link, request("/s/Echo", full(message.clone())))
                 .await
                 .unwrap();
             assert_eq!(read(response.into_body()).await.unwrap().0, message);

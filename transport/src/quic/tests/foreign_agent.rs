@@ -68,7 +68,7 @@ async fn unary_metadata_data_and_trailers_are_exact() {
     ];
     let mut request = request("/s/Echo", frames(body));
     *request.headers_mut() = metadata.clone();
-    let response = within(link.call(request)).await.unwrap();
+    let response = within(call(&link, request)).await.unwrap();
     assert_eq!(response.headers(), &metadata);
     let (body, trailers) = read(response.into_body()).await.unwrap();
     assert_eq!(body, "message");
@@ -82,7 +82,7 @@ async fn unary_metadata_data_and_trailers_are_exact() {
 async fn bidirectional_messages_take_turns() {
     let (link, _serving, _hub) = h3_agent(echo).await;
     let (feed, body) = channel();
-    let mut response = within(link.call(request("/s/Chat", body)))
+    let mut response = within(call(&link, request("/s/Chat", body)))
         .await
         .unwrap()
         .into_body();
@@ -109,7 +109,7 @@ async fn the_server_streams() {
         stream.finish().await.unwrap();
     })
     .await;
-    let response = within(link.call(request("/s/List", Body::empty())))
+    let response = within(call(&link, request("/s/List", Body::empty())))
         .await
         .unwrap();
     let (body, trailers) = read(response.into_body()).await.unwrap();
@@ -133,7 +133,7 @@ async fn the_client_streams() {
     })
     .await;
     let messages = (0..100).map(|_| Frame::data(pattern(10_000))).collect();
-    let response = within(link.call(request("/s/Record", frames(messages))))
+    let response = within(call(&link, request("/s/Record", frames(messages))))
         .await
         .unwrap();
     assert_eq!(response.headers(), &fields(&[("x-total", "1000000")]));
@@ -149,7 +149,7 @@ async fn a_response_of_a_head_alone_is_empty() {
         stream.finish().await.unwrap();
     })
     .await;
-    let response = within(link.call(request("/s/None", Body::empty())))
+    let response = within(call(&link, request("/s/None", Body::empty())))
         .await
         .unwrap();
     assert_eq!(response.headers(), &fields(&[("grpc-status", "12")]));
@@ -171,19 +171,19 @@ async fn the_agent_gives_up_before_and_in_the_response() {
         stream.stop_stream(h3::error::Code::H3_EXCESSIVE_LOAD);
     })
     .await;
-    let error = within(link.call(request("/s/Reject", Body::empty())))
+    let error = within(call(&link, request("/s/Reject", Body::empty())))
         .await
         .unwrap_err();
     assert!(matches!(error, CallError::Refused), "{error}");
     assert_eq!(error.delivered(), Delivered::No);
-    let error = within(link.call(request("/s/Fail", Body::empty())))
+    let error = within(call(&link, request("/s/Fail", Body::empty())))
         .await
         .unwrap_err();
     assert!(matches!(error, CallError::Reset(Code::INTERNAL_ERROR)), "{error}");
     assert_eq!(error.delivered(), Delivered::Maybe);
 
     let (feed, body) = channel();
-    let mut response = within(link.call(request("/s/Break", body)))
+    let mut response = within(call(&link, request("/s/Break", body)))
         .await
         .unwrap()
         .into_body();
@@ -223,13 +223,15 @@ async fn the_hub_gives_up_in_the_request_and_in_the_response() {
     .await;
 
     let (feed, body) = channel();
-    let response = within(link.call(request("/s/Chat", body))).await.unwrap();
+    let response = within(call(&link, request("/s/Chat", body))).await.unwrap();
     drop(response);
     assert_eq!(within(codes.recv()).await.unwrap(), (Some(0x10c), 0x10c));
     within(feed.closed()).await;
 
     // A request that had come to its end is not taken back; the response is stopped all the same.
-    let response = within(link.call(request("/s/List", full("all")))).await.unwrap();
+    let response = within(call(&link, request("/s/List", full("all"))))
+        .await
+        .unwrap();
     assert!(!response.body().is_end_stream());
     drop(response);
     assert_eq!(within(codes.recv()).await.unwrap(), (None, 0x10c));

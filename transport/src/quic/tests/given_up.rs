@@ -29,7 +29,7 @@ async fn was_stopped(send: &quinn::SendStream) -> Code {
 fn calling(link: &HubLink, body: Body) -> AbortOnDropHandle<Result<Response<Body>, CallError>> {
     let link = link.clone();
     AbortOnDropHandle::new(tokio::spawn(
-        async move { link.call(request("/s/1", body)).await },
+        async move { call(&link, request("/s/1", body)).await },
     ))
 }
 
@@ -168,11 +168,11 @@ async fn a_handler_that_gives_up_tells_its_code() {
     })
     .await;
     for body in [full("small"), full(pattern(LARGE))] {
-        let error = within(link.call(request("/s/1", body))).await.unwrap_err();
+        let error = within(call(&link, request("/s/1", body))).await.unwrap_err();
         assert!(matches!(error, CallError::Reset(Code::CONNECT_ERROR)), "{error}");
         assert_eq!(error.delivered(), Delivered::Maybe);
     }
-    let error = within(link.call(request("/s/Reject", full("small"))))
+    let error = within(call(&link, request("/s/Reject", full("small"))))
         .await
         .unwrap_err();
     assert!(matches!(error, CallError::Refused), "{error}");
@@ -193,15 +193,15 @@ async fn a_handler_that_panics_resets_its_call_and_no_other() {
         }
     })
     .await;
-    let running = within(link.call(request("/s/1", Body::empty()))).await.unwrap();
-    let error = within(link.call(request("/s/Panic", full("x"))))
+    let running = within(call(&link, request("/s/1", Body::empty()))).await.unwrap();
+    let error = within(call(&link, request("/s/Panic", full("x"))))
         .await
         .unwrap_err();
     assert!(matches!(error, CallError::Reset(Code::INTERNAL_ERROR)), "{error}");
     feed.send(Ok(Frame::data("on".into()))).await.unwrap();
     drop(feed);
     assert_eq!(read(running.into_body()).await.unwrap().0, "on");
-    within(link.call(request("/s/1", Body::empty()))).await.unwrap();
+    within(call(&link, request("/s/1", Body::empty()))).await.unwrap();
 }
 
 #[tokio::test]
@@ -224,7 +224,10 @@ async fn a_response_s_body_that_breaks_off_or_panics_tells_its_code() {
     .await;
     for (path, expected) in [("/s/Break", Code(0x1234)), ("/s/Panic", Code::INTERNAL_ERROR)] {
         let (feed, body) = channel();
-        let mut response = within(link.call(request(path, body))).await.unwrap().into_body();
+        let mut response = within(call(&link, request(path, body)))
+            .await
+            .unwrap()
+            .into_body();
         assert_eq!(next_data(&mut response).await.unwrap(), "first");
         feed.send(Ok(Frame::data("go".into()))).await.unwrap();
         let error = read(response).await.unwrap_err();

@@ -18,7 +18,7 @@ type Calling = AbortOnDropHandle<Result<Response<Body>, CallError>>;
 /// Starts a call, and answers with it and the agent's end of its stream.
 async fn started(link: &HubLink, agent: &BarePeer) -> (Calling, quinn::SendStream, quinn::RecvStream) {
     let link = link.clone();
-    let calling = tokio::spawn(async move { link.call(request("/s/1", full("body"))).await });
+    let calling = tokio::spawn(async move { call(&link, request("/s/1", full("body"))).await });
     let (send, recv) = agent.accept().await;
     (AbortOnDropHandle::new(calling), send, recv)
 }
@@ -30,10 +30,10 @@ async fn goaway(control: &mut quinn::SendStream, id: u64) {
 }
 
 async fn refused(link: &HubLink) {
-    let error = within(link.call(request("/s/1", Body::empty())))
+    let error = within(call(link, request("/s/1", Body::empty())))
         .await
         .unwrap_err();
-    assert!(matches!(error, CallError::Refused), "{error}");
+    assert!(matches!(error, CallError::Draining), "{error}");
     assert_eq!(error.delivered(), Delivered::No);
 }
 
@@ -63,7 +63,7 @@ async fn zero_after_calls_disowns_them() {
     until("the link drains", || link.is_draining()).await;
     reset(send, Code::REQUEST_CANCELLED);
     let error = within(calling).await.unwrap().unwrap_err();
-    assert!(matches!(error, CallError::Refused), "{error}");
+    assert!(matches!(error, CallError::Draining), "{error}");
 }
 
 #[tokio::test]
@@ -84,7 +84,7 @@ async fn calls_below_the_id_go_on_and_those_from_it_on_count_as_refused() {
     reset(above_send, Code::REQUEST_CANCELLED);
     for call in [at, above] {
         let error = within(call).await.unwrap().unwrap_err();
-        assert!(matches!(error, CallError::Refused), "{error}");
+        assert!(matches!(error, CallError::Draining), "{error}");
     }
     below_send
         .write_all(&response_head(&fields(&[("grpc-status", "0")])))
@@ -125,7 +125,7 @@ async fn the_link_s_end_says_the_same_of_both() {
         "{error}"
     );
     let error = within(above).await.unwrap().unwrap_err();
-    assert!(matches!(error, CallError::Refused), "{error}");
+    assert!(matches!(error, CallError::Draining), "{error}");
 }
 
 #[tokio::test]
@@ -142,7 +142,7 @@ async fn a_smaller_id_disowns_more() {
     agent.is_heard().await;
     reset(send, Code::REQUEST_CANCELLED);
     let error = within(call).await.unwrap().unwrap_err();
-    assert!(matches!(error, CallError::Refused), "{error}");
+    assert!(matches!(error, CallError::Draining), "{error}");
 }
 
 #[tokio::test]

@@ -32,7 +32,7 @@ async fn agent_refused(hub: &Hub, tls: rustls::ClientConfig) -> String {
     let (said, lost) = tokio::join!(refused(hub), dialing);
     assert!(matches!(lost, LinkError::Protocol(_)), "{lost}");
     let (link, _serving) = hub.serve(Tuning::default(), echo).await;
-    let response = within(link.call(request("/s/1", full("hello")))).await.unwrap();
+    let response = within(call(&link, request("/s/1", full("hello")))).await.unwrap();
     assert_eq!(read(response.into_body()).await.unwrap().0, "hello");
     said
 }
@@ -122,7 +122,7 @@ async fn a_peer_that_begins_and_never_goes_on_is_forgotten_and_holds_up_nobody()
     assert_eq!(handshake.remote_address(), socket.local_addr().unwrap());
 
     let (link, _serving) = hub.serve(patient, echo).await;
-    let response = within(link.call(request("/s/1", full("hello")))).await.unwrap();
+    let response = within(call(&link, request("/s/1", full("hello")))).await.unwrap();
     assert_eq!(read(response.into_body()).await.unwrap().0, "hello");
 
     // Its clock is moved on to where the hub's patience ends.
@@ -145,7 +145,7 @@ async fn packets_of_no_protocol_are_nothing_to_anybody() {
         }
     }
     let (link, _serving) = hub.serve(Tuning::default(), echo).await;
-    let response = within(link.call(request("/s/1", full("hello")))).await.unwrap();
+    let response = within(call(&link, request("/s/1", full("hello")))).await.unwrap();
     assert_eq!(read(response.into_body()).await.unwrap().0, "hello");
 }
 

@@ -24,11 +24,11 @@ async fn a_link_s_tasks_end_with_it() {
     let (link, agent) = hub.link(Tuning::default()).await;
     let serving = serve(agent, echo);
     let (_feed, body) = channel();
-    let response = within(link.call(request("/s/Chat", body))).await.unwrap();
+    let response = within(call(&link, request("/s/Chat", body))).await.unwrap();
     let clone = link.clone();
     drop(link);
     // A clone is the link.
-    let other = within(clone.call(request("/s/Echo", full("still here"))))
+    let other = within(call(&clone, request("/s/Echo", full("still here"))))
         .await
         .unwrap();
     assert_eq!(read(other.into_body()).await.unwrap().0, "still here");
@@ -55,7 +55,7 @@ async fn an_agent_that_lets_its_link_go_ends_it() {
         matches!(&lost, LinkError::Closed(why) if why == "the agent let the link go"),
         "{lost}"
     );
-    let error = within(link.call(request("/s/1", Body::empty())))
+    let error = within(call(&link, request("/s/1", Body::empty())))
         .await
         .unwrap_err();
     assert!(
@@ -105,7 +105,7 @@ async fn handlers_and_bodies_are_dropped_with_the_serving_of_their_link() {
         let lost = agent.serve(move |request| calls(request)).await;
         (lost, agent)
     });
-    let mut stream = within(link.call(request("/s/Stream", Body::empty())))
+    let mut stream = within(call(&link, request("/s/Stream", Body::empty())))
         .await
         .unwrap()
         .into_body();
@@ -113,7 +113,7 @@ async fn handlers_and_bodies_are_dropped_with_the_serving_of_their_link() {
     assert_eq!(next_data(&mut stream).await.unwrap(), "first");
     let waiting = tokio::spawn({
         let link = link.clone();
-        async move { link.call(request("/s/Wait", Body::empty())).await }
+        async move { call(&link, request("/s/Wait", Body::empty())).await }
     });
     within(running.notified()).await;
 

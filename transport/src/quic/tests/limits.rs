@@ -35,9 +35,9 @@ async fn a_call_beyond_the_agent_s_limit_is_busy_until_another_ends() {
 
     let (first_feed, first) = channel();
     let (_second_feed, second) = channel();
-    let first = within(link.call(request("/s/1", first))).await.unwrap();
-    let _second = within(link.call(request("/s/2", second))).await.unwrap();
-    let error = within(link.call(request("/s/3", Body::empty())))
+    let first = within(call(&link, request("/s/1", first))).await.unwrap();
+    let _second = within(call(&link, request("/s/2", second))).await.unwrap();
+    let error = within(call(&link, request("/s/3", Body::empty())))
         .await
         .unwrap_err();
     assert!(matches!(error, CallError::Busy), "{error}");
@@ -46,7 +46,7 @@ async fn a_call_beyond_the_agent_s_limit_is_busy_until_another_ends() {
     drop(first_feed);
     read(first.into_body()).await.unwrap();
     // The agent grants another with a packet of its own: the call waits for it.
-    let response = within(link.call(request("/s/4", full("again")))).await.unwrap();
+    let response = within(call(&link, request("/s/4", full("again")))).await.unwrap();
     assert_eq!(read(response.into_body()).await.unwrap().0, "again");
 }
 
@@ -55,12 +55,12 @@ async fn metadata_beyond_what_the_agent_takes_is_not_sent() {
     let hub = Hub::new(Tuning::default());
     let (link, _serving) = hub.serve(header_limit(2000), hello).await;
     // Its settings are there once it has answered.
-    let response = within(link.call(request("/s/1", Body::empty()))).await.unwrap();
+    let response = within(call(&link, request("/s/1", Body::empty()))).await.unwrap();
     read(response.into_body()).await.unwrap();
 
     let mut long = request("/s/1", Body::empty());
     long.headers_mut().insert("x-long", long_value(2000));
-    let error = within(link.call(long)).await.unwrap_err();
+    let error = within(call(&link, long)).await.unwrap_err();
     assert!(
         matches!(
             error,
@@ -73,7 +73,7 @@ async fn metadata_beyond_what_the_agent_takes_is_not_sent() {
     );
     assert_eq!(error.delivered(), Delivered::No);
 
-    let response = within(link.call(request("/s/1", Body::empty()))).await.unwrap();
+    let response = within(call(&link, request("/s/1", Body::empty()))).await.unwrap();
     assert_eq!(read(response.into_body()).await.unwrap().0, "hello");
 }
 
@@ -89,12 +89,12 @@ async fn metadata_beyond_what_the_hub_takes_is_not_sent_and_fails_its_call_only(
     };
     let (link, _serving) = hub.serve(Tuning::default(), long).await;
     for _ in 0..2 {
-        let error = within(link.call(request("/s/Long", Body::empty())))
+        let error = within(call(&link, request("/s/Long", Body::empty())))
             .await
             .unwrap_err();
         assert!(matches!(error, CallError::Reset(Code::EXCESSIVE_LOAD)), "{error}");
         assert_eq!(error.delivered(), Delivered::Maybe);
-        let response = within(link.call(request("/s/Short", Body::empty())))
+        let response = within(call(&link, request("/s/Short", Body::empty())))
             .await
             .unwrap();
         assert_eq!(read(response.into_body()).await.unwrap().0, "hello");
@@ -122,7 +122,7 @@ async fn metadata_that_a_foreign_agent_sends_beyond_the_limit_fails_its_call_onl
             let stopped = within(send.stopped()).await.unwrap().unwrap();
             assert_eq!(stopped.into_inner(), Code::EXCESSIVE_LOAD.0);
         };
-        let (called, ()) = tokio::join!(within(link.call(request("/s/1", Body::empty()))), answering);
+        let (called, ()) = tokio::join!(within(call(&link, request("/s/1", Body::empty()))), answering);
         let error = called.unwrap_err();
         assert!(
             matches!(error, CallError::ResponseTooLarge { limit: 2000 }),
@@ -137,7 +137,7 @@ async fn metadata_that_a_foreign_agent_sends_beyond_the_limit_fails_its_call_onl
             .unwrap();
         send.finish().unwrap();
     };
-    let (called, ()) = tokio::join!(within(link.call(request("/s/1", Body::empty()))), answering);
+    let (called, ()) = tokio::join!(within(call(&link, request("/s/1", Body::empty()))), answering);
     assert_eq!(called.unwrap().headers(), &fields(&[("grpc-status", "0")]));
 }
 
@@ -158,7 +158,7 @@ async fn trailers_beyond_the_limit_fail_their_call_only() {
         ])))
     };
     let (link, _serving) = hub.serve(Tuning::default(), handler).await;
-    let response = within(link.call(request("/s/Long", Body::empty())))
+    let response = within(call(&link, request("/s/Long", Body::empty())))
         .await
         .unwrap();
     let error = read(response.into_body()).await.unwrap_err();
@@ -166,7 +166,7 @@ async fn trailers_beyond_the_limit_fail_their_call_only() {
         matches!(&error, BodyError::Malformed(why) if why.contains("longer than this end takes")),
         "{error}"
     );
-    let response = within(link.call(request("/s/Short", Body::empty())))
+    let response = within(call(&link, request("/s/Short", Body::empty())))
         .await
         .unwrap();
     assert_eq!(
@@ -205,12 +205,12 @@ async fn a_request_that_cannot_be_carried_says_why() {
     let (link, _serving, _hub) = linked(hello).await;
     let mut connect = request("/s/1", Body::empty());
     *connect.method_mut() = http::Method::CONNECT;
-    let error = within(link.call(connect)).await.unwrap_err();
+    let error = within(call(&link, connect)).await.unwrap_err();
     assert!(
         matches!(&error, CallError::Unsendable(why) if why.contains("CONNECT")),
         "{error}"
     );
     assert_eq!(error.delivered(), Delivered::No);
-    let response = within(link.call(request("/s/1", Body::empty()))).await.unwrap();
+    let response = within(call(&link, request("/s/1", Body::empty()))).await.unwrap();
     assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "hello");
 }

@@ -31,7 +31,7 @@ async fn head_body_and_end_of_a_small_request_are_one_stream_frame() {
                 .unwrap();
             send.finish().unwrap();
         };
-        let call = link.call(request("/s/1", full(vec![b'm'; 100])));
+        let call = call(&link, request("/s/1", full(vec![b'm'; 100])));
         let (response, ()) = within(async { tokio::join!(call, answering) }).await;
         read(response.unwrap().into_body()).await.unwrap();
     }
@@ -73,7 +73,7 @@ async fn a_message_waits_for_no_other() {
     let (link, agent) = hub.bare_agent().await;
     let (feed, body) = channel();
     let _call = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(async move {
-        let _ = link.call(request("/s/1", body)).await;
+        let _ = call(&link, request("/s/1", body)).await;
     }));
     let (_send, mut recv) = agent.accept().await;
     let mut head = vec![0; request_head("/s/1").len()];

@@ -88,7 +88,9 @@ async fn echo(request: Request<Body>) -> Answer {
 async fn an_idle_agent_learns_of_it_at_its_next_keep_alive() {
     let (_hub, link, agent, port, next) = restarted(Duration::from_secs(30), SECRET).await;
     let serving = serve(agent, echo);
-    let response = within(link.call(request("/s/1", full("before")))).await.unwrap();
+    let response = within(call(&link, request("/s/1", full("before"))))
+        .await
+        .unwrap();
     assert_eq!(read(response.into_body()).await.unwrap().0, "before");
 
     let killed = Instant::now();
@@ -114,7 +116,7 @@ async fn an_agent_in_the_middle_of_a_call_learns_of_it_at_once() {
             async move { Ok(Response::new(body)) }
         }
     });
-    let _response = within(link.call(request("/s/1", Body::empty()))).await.unwrap();
+    let _response = within(call(&link, request("/s/1", Body::empty()))).await.unwrap();
     *port.hub.lock().unwrap() = next.local_addr().unwrap();
     let _ = feed.send(Ok(http_body::Frame::data("a packet".into()))).await;
     let lost = within(serving).await.unwrap();

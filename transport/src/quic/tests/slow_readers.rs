@@ -65,7 +65,7 @@ async fn unread(link: &HubLink, calls: usize, sent: &AtomicUsize) -> Vec<Body> {
     let before = sent.load(Ordering::Relaxed);
     let mut bodies = Vec::new();
     for _ in 0..calls {
-        let response = within(link.call(request("/s/Owed", Body::empty())))
+        let response = within(call(link, request("/s/Owed", Body::empty())))
             .await
             .unwrap();
         bodies.push(response.into_body());
@@ -81,7 +81,7 @@ async fn unread(link: &HubLink, calls: usize, sent: &AtomicUsize) -> Vec<Body> {
 
 /// Reads a live call from its beginning to its end.
 async fn live(link: &HubLink) {
-    let response = within(link.call(request("/s/Live", Body::empty())))
+    let response = within(call(link, request("/s/Live", Body::empty())))
         .await
         .unwrap();
     let mut body = response.into_body();
@@ -170,14 +170,14 @@ async fn a_live_call_at_the_ceiling_needs_no_other_call_s_help() {
             async move { Ok(Response::new(body)) }
         })
         .await;
-    let response = within(link.call(request("/s/Live", Body::empty())))
+    let response = within(call(&link, request("/s/Live", Body::empty())))
         .await
         .unwrap();
     // It is always read, so it never stands still.
     let reading = tokio::spawn(outcome(response.into_body()));
 
     // These take all credit at once, and then nothing moves on this link but the live call.
-    let calls = (0..64).map(|_| link.call(request("/s/Owed", Body::empty())));
+    let calls = (0..64).map(|_| call(&link, request("/s/Owed", Body::empty())));
     let bodies = within(futures_util::future::join_all(calls)).await;
     for _ in 0..LIVE / PIECE {
         within(feed.send(Ok(Frame::data(pattern(PIECE))))).await.unwrap();

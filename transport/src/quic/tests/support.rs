@@ -21,7 +21,9 @@ use crate::quic::ALPN;
 use crate::rh3::frame::stream_type;
 use crate::rh3::settings::Settings;
 use crate::rh3::{frame, head, varint};
-use crate::{AgentLink, Body, BodyError, Code, Dialer, HubLink, LinkError, Listener, Reset, Tuning};
+use crate::{
+    AgentLink, Body, BodyError, CallError, Code, Dialer, HubLink, LinkError, Listener, Reset, Tuning,
+};
 
 /// No test takes longer, whatever it waits for.
 pub(super) const LIMIT: Duration = Duration::from_secs(20);
@@ -270,6 +272,12 @@ impl BarePeer {
 /// A request of `path` with this body.
 pub(super) fn request(path: &str, body: Body) -> Request<Body> {
     Request::post(format!("https://{HUB}{path}")).body(body).unwrap()
+}
+
+/// Makes the call that `request` describes.
+pub(super) async fn call(link: &HubLink, request: Request<Body>) -> Result<Response<Body>, CallError> {
+    let (head, body) = request.into_parts();
+    link.call(&head, body).await
 }
 
 /// The HEADERS frame of [`request`].
