@@ -50,16 +50,13 @@ pub(crate) async fn run(args: DemoArgs) -> anyhow::Result<()> {
     let files = tempfile::tempdir().context("cannot make a temporary directory for the certificates")?;
     make_certificates(&Directory::new(files.path()))?;
 
-    let hub = Hub::bind(adit_hub::Config {
-        agents: vec![(Ipv4Addr::LOCALHOST, 0).into()],
-        clients,
-        admin: (Ipv4Addr::LOCALHOST, 0).into(),
-        credentials: Credentials::load(&CredentialFiles::hub(files.path()), Role::Hub)?,
-        trust_domain: None,
-        reconnect_grace: CONNECT_TIMEOUT,
-        tuning: Tuning::default(),
-    })
-    .await?;
+    let credentials = Credentials::load(&CredentialFiles::hub(files.path()), Role::Hub)?;
+    let hub = Hub::builder(credentials)
+        .agents((Ipv4Addr::LOCALHOST, 0).into())
+        .clients(clients)
+        .reconnect_grace(CONNECT_TIMEOUT)
+        .bind()
+        .await?;
     let (agents, clients) = (hub.agents_addresses()?, hub.clients_address()?);
     let Some(agents) = agents.first() else {
         bail!("the hub has no port for agents");
@@ -90,7 +87,7 @@ pub(crate) async fn run(args: DemoArgs) -> anyhow::Result<()> {
         ended
     };
     let ((), (), ended) = tokio::join!(
-        hub.run(stopping.cancelled()),
+        hub.run(std::future::pending(), stopping.cancelled()),
         agent.run(stopping.cancelled()),
         work
     );

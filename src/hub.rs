@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use adit_certs::{CredentialFiles, Credentials, Role, TrustDomain};
-use adit_hub::{Config, Hub};
+use adit_hub::Hub;
 use adit_transport::Congestion;
 use bytesize::ByteSize;
 use tracing::info;
@@ -102,23 +102,29 @@ pub(crate) async fn run(args: HubArgs) -> anyhow::Result<()> {
         key: args.key,
     };
     let files = files.resolve(CredentialFiles::hub)?;
-    let hub = Hub::bind(Config {
-        agents: args.agents,
-        clients: args.clients,
-        admin: args.admin,
-        credentials: Credentials::load(&files, Role::Hub)?,
-        trust_domain: args.trust_domain,
-        reconnect_grace: args.reconnect_grace,
-        tuning: link::tuning(args.congestion, args.link_memory, args.buffer_memory)?,
-    })
-    .await?;
+    let mut hub = Hub::builder(Credentials::load(&files, Role::Hub)?)
+        .clients(args.clients)
+        .admin(args.admin)
+        .reconnect_grace(args.reconnect_grace)
+        .tuning(link::tuning(
+            args.congestion,
+            args.link_memory,
+            args.buffer_memory,
+        )?);
+    for address in args.agents {
+        hub = hub.agents(address);
+    }
+    if let Some(trust_domain) = args.trust_domain {
+        hub = hub.trust_domain(trust_domain);
+    }
+    let hub = hub.bind().await?;
     info!(
         agents = ?hub.agents_addresses()?,
         clients = %hub.clients_address()?,
-        admin = %hub.admin_address()?,
+        admin = hub.admin_address()?.map(tracing::field::display),
         congestion = %args.congestion,
         "the hub listens"
     );
-    hub.run(process::told_to_stop()?).await;
+    hub.run(process::told_to_stop()?, std::future::pending()).await;
     Ok(())
 }

@@ -3,6 +3,7 @@
 //! Calls begin at fixed times, whether or not earlier ones have ended, and latency counts from those times: a stalled
 //! link must not slow the clock that measures it.
 
+use std::future::pending;
 use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroU32;
@@ -119,16 +120,13 @@ async fn measure(args: &CongestionArgs, congestion: Congestion, path: Path) -> a
     let files = tempfile::tempdir()?;
     certificates::make(files.path())?;
     let any: SocketAddr = (Ipv4Addr::LOCALHOST, 0).into();
-    let hub = Hub::bind(adit_hub::Config {
-        agents: vec![any],
-        clients: any,
-        admin: any,
-        credentials: certificates::hub(files.path())?,
-        trust_domain: None,
-        reconnect_grace: RECONNECT_GRACE,
-        tuning: tuning.clone(),
-    })
-    .await?;
+    let hub = Hub::builder(certificates::hub(files.path())?)
+        .agents(any)
+        .clients(any)
+        .reconnect_grace(RECONNECT_GRACE)
+        .tuning(tuning.clone())
+        .bind()
+        .await?;
     let agents = *hub
         .agents_addresses()?
         .first()
@@ -145,7 +143,7 @@ async fn measure(args: &CongestionArgs, congestion: Congestion, path: Path) -> a
     })?;
     let stop = CancellationToken::new();
     let mut nodes = JoinSet::new();
-    nodes.spawn(hub.run(stop.clone().cancelled_owned()));
+    nodes.spawn(hub.run(pending(), stop.clone().cancelled_owned()));
     nodes.spawn(agent.run(stop.clone().cancelled_owned()));
     let measured = load(args, clients).await;
     stop.cancel();

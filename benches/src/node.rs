@@ -129,23 +129,20 @@ async fn be(role: NodeRole) -> anyhow::Result<()> {
 }
 
 async fn hub(certs: PathBuf, congestion: Congestion) -> anyhow::Result<()> {
-    let hub = Hub::bind(adit_hub::Config {
-        agents: vec![(Ipv4Addr::LOCALHOST, 0).into()],
-        clients: (Ipv4Addr::LOCALHOST, 0).into(),
-        admin: (Ipv4Addr::LOCALHOST, 0).into(),
-        credentials: certificates::hub(&certs)?,
-        trust_domain: None,
-        reconnect_grace: RECONNECT_GRACE,
-        tuning: tuning(congestion),
-    })
-    .await?;
+    let hub = Hub::builder(certificates::hub(&certs)?)
+        .agents((Ipv4Addr::LOCALHOST, 0).into())
+        .clients((Ipv4Addr::LOCALHOST, 0).into())
+        .reconnect_grace(RECONNECT_GRACE)
+        .tuning(tuning(congestion))
+        .bind()
+        .await?;
     let agents = hub.agents_addresses()?;
     let agents = *agents.first().context("the hub has no port for agents")?;
     say(&HubPorts {
         agents,
         clients: hub.clients_address()?,
     })?;
-    hub.run(pending()).await;
+    hub.run(pending(), pending()).await;
     Ok(())
 }
 

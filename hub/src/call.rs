@@ -3,17 +3,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use adit_proto::failure::Failure;
-use adit_transport::{Body, BodyError, Code};
+use adit_proto::failure::{ADIT_DELIVERED, ADIT_ERROR, Delivered, Failure, Reason};
+use adit_transport::{Body, CallError};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
-use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use crate::deadline::{self, Deadline};
-use crate::registry::{Member, Registry};
+use crate::domain::AgentDomain;
+use crate::member::Member;
+use crate::pools::Pools;
+use crate::registry::Registry;
+use crate::replay::Replay;
 use crate::response::{self, ResponseBody};
 use crate::router::{self, Miss, Target};
 use crate::status::{self, Ending};
@@ -24,6 +28,9 @@ pub const MAX_HEADER_SECTION: usize = 128 << 10;
 /// Calls that wait for an agent to come back, over the whole hub: a further one fails at once.
 pub const MAX_HELD_CALLS: usize = 4096;
 
+/// How many links a call is tried on, as long as it is certain that nobody has seen it.
+pub const MAX_ATTEMPTS: usize = 3;
+
 /// After the hub's start agents are on their way back: a service that nobody serves yet may be served soon.
 const STARTING: Duration = Duration::from_secs(30);
 
@@ -31,19 +38,60 @@ const STARTING: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(crate) struct Calls {
     registry: Arc<Registry>,
-    reconnect_grace: Duration,
+    routing: Routing,
     held: Semaphore,
     started: Instant,
+    stopped: CancellationToken,
+}
+
+/// What the configuration says of routes.
+#[derive(Debug, Default)]
+pub(crate) struct Routing {
+    pub(crate) agent_domain: Option<AgentDomain>,
+    pub(crate) pools: Pools,
+    pub(crate) reconnect_grace: Duration,
+}
+
+/// The way of one call to its link.
+#[derive(Debug)]
+struct Search<'a> {
+    target: &'a Target,
+    service: &'a str,
+    deadline: Option<Instant>,
+    /// Links that did not see the call.
+    tried: Vec<u64>,
+    /// Until when the call waits for a link. It begins to run with the first miss, and never again.
+    until: Option<Instant>,
+}
+
+/// Whether a call that nobody has seen may wait for a link to be tried on next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Patience {
+    /// Its agent is on its way back, or another one of it is.
+    Wait,
+    /// Its agent is there: it answers for itself what ails it.
+    None,
 }
 
 impl Calls {
-    pub(crate) fn new(registry: Arc<Registry>, reconnect_grace: Duration) -> Self {
+    pub(crate) fn new(registry: Arc<Registry>, routing: Routing) -> Self {
         Self {
             registry,
-            reconnect_grace,
+            routing,
             held: Semaphore::new(MAX_HELD_CALLS),
             started: Instant::now(),
+            stopped: CancellationToken::new(),
         }
+    }
+
+    /// Calls that wait for an agent to connect.
+    pub(crate) fn waiting(&self) -> usize {
+        MAX_HELD_CALLS - self.held.available_permits()
+    }
+
+    /// No call waits for an agent any more: the hub's time is over.
+    pub(crate) fn stop(&self) {
+        self.stopped.cancel();
     }
 
     /// Carries one call. An error resets the client's stream with its reason, as the upstream did.
@@ -70,51 +118,80 @@ impl Calls {
     async fn forward(&self, request: Request<Incoming>) -> Result<Response<ResponseBody>, Ending> {
         let (mut head, body) = request.into_parts();
         refuse(&head.method, head.uri.path(), &head.headers)?;
+        let domain = self.routing.agent_domain.as_ref();
+        let target = Target::of(head.uri.path(), head.uri.authority(), &head.headers, domain)
+            .map_err(|error| status::bad_target(&error))?;
         let deadline = Deadline::of(&head.headers);
-        let target = Target::of(head.uri.path(), &head.headers);
-        let target = target.map_err(|error| status::bad_target(&error))?;
-        let member = self.member(&target, deadline).await?;
-
         let wants_grpc = response::is_grpc(&head.headers);
         head.headers = router::without_routing(head.headers);
-        // However the client gives a call up, and hyper doesn't say, the agent is told that it is cancelled.
-        let body = Body::new(body.map_err(|_| BodyError::Reset(Code::REQUEST_CANCELLED)));
-
-        let in_flight = Arc::clone(&member).begin();
+        let mut search = Search {
+            target: &target,
+            service: router::service(head.uri.path()).unwrap_or_default(),
+            deadline: deadline.map(Deadline::instant),
+            tried: Vec::new(),
+            until: None,
+        };
+        let mut member = self.find(&mut search, Patience::Wait).await?;
+        let body = Replay::new(body);
         let mut timer = deadline.map(Deadline::timer);
-        match deadline::in_time(&mut timer, member.link.call(&head, body)).await {
-            Some(Ok(response)) => Ok(response::passed_on(response, in_flight, timer, wants_grpc).await),
-            Some(Err(error)) => Err(status::call_failed(&member.id, &error)),
-            None => Err(status::deadline_passed().into()),
+        loop {
+            let in_flight = Arc::clone(&member).begin();
+            let calling = member.link.call(&head, body.attempt());
+            let Some(answer) = deadline::in_time(&mut timer, calling).await else {
+                return Err(status::deadline_passed().into());
+            };
+            if let Some(patience) = unseen(&answer)
+                && body.is_whole()
+                && search.tried.len() + 1 < MAX_ATTEMPTS
+            {
+                search.tried.push(member.key);
+                if let Ok(next) = self.find(&mut search, patience).await {
+                    debug!(from = %member.peer.id, to = %next.peer.id, "trying a call on another link");
+                    member = next;
+                    continue;
+                }
+            }
+            body.answered();
+            return match answer {
+                Ok(response) => Ok(response::passed_on(response, in_flight, timer, wants_grpc).await),
+                Err(error) => Err(status::call_failed(in_flight.member(), &error)),
+            };
         }
     }
 
     /// The link that the call goes to, waited for where its agent is not connected.
-    async fn member(&self, target: &Target, deadline: Option<Deadline>) -> Result<Arc<Member>, Failure> {
-        if let Ok(member) = self.look_up(target) {
-            return Ok(member);
+    async fn find(&self, search: &mut Search<'_>, patience: Patience) -> Result<Arc<Member>, Failure> {
+        match self.look_up(search) {
+            Ok(member) => return Ok(member),
+            Err(miss) if patience == Patience::None => return Err(status::missed(&miss)),
+            Err(_) => {}
         }
         let Ok(_held) = self.held.try_acquire() else {
             return Err(status::hub_is_full(MAX_HELD_CALLS));
         };
-        let until = Instant::now() + self.reconnect_grace;
-        let deadline = deadline.map(Deadline::instant);
+        let grace = Instant::now() + self.routing.reconnect_grace;
+        let until = *search.until.get_or_insert(grace);
         let mut changes = self.registry.changes();
         loop {
             // Looked up after the subscription: no change is missed.
-            let miss = match self.look_up(target) {
+            let miss = match self.look_up(search) {
                 Ok(member) => return Ok(member),
                 Err(miss) => miss,
             };
             // Waiting brings more agents, and so no answer to which one is meant.
-            let hopeless = matches!(miss, Miss::Ambiguous { .. });
-            let wake = deadline.map_or(until, |deadline| deadline.min(until));
-            if !hopeless && timeout_at(wake, changes.changed()).await.is_ok() {
-                continue;
+            if matches!(miss, Miss::Ambiguous { .. }) {
+                return Err(status::missed(&miss));
+            }
+            let wake = search.deadline.map_or(until, |deadline| deadline.min(until));
+            tokio::select! {
+                changed = timeout_at(wake, changes.changed()) => if changed.is_ok() {
+                    continue;
+                },
+                () = self.stopped.cancelled() => return Err(status::hub_stopped()),
             }
             return Err(match miss {
-                Miss::Offline(id) if deadline.is_some_and(|deadline| deadline < until) => {
-                    status::deadline_before_agent(&id)
+                _ if search.deadline.is_some_and(|deadline| deadline < until) => {
+                    status::deadline_before_agent(&miss)
                 }
                 Miss::NoRoute(_) if self.started.elapsed() < STARTING => status::not_yet(&miss),
                 _ => status::missed(&miss),
@@ -122,10 +199,40 @@ impl Calls {
         }
     }
 
-    fn look_up(&self, target: &Target) -> Result<Arc<Member>, Miss> {
+    fn look_up(&self, search: &Search<'_>) -> Result<Arc<Member>, Miss> {
         let state = self.registry.read();
-        let id = target.resolve(state.directory())?;
-        state.pick(id).ok_or_else(|| Miss::Offline(id.clone()))
+        search.target.route(
+            search.service,
+            state.directory(),
+            &self.routing.pools,
+            &search.tried,
+        )
+    }
+}
+
+/// Whether it is certain that no upstream has seen a call, so that it may be made again; and whether that may wait.
+fn unseen(answer: &Result<Response<Body>, CallError>) -> Option<Patience> {
+    match answer {
+        Ok(response) => {
+            // The agent's own word, for want of an upstream to hand the call to.
+            let says = |name, value: &str| response.headers().get(name).is_some_and(|said| said == value);
+            let refused = [Reason::UpstreamRefused, Reason::AgentBusy, Reason::Draining]
+                .iter()
+                .any(|reason| says(ADIT_ERROR, reason.as_str()));
+            (refused && says(ADIT_DELIVERED, Delivered::No.as_str())).then_some(Patience::None)
+        }
+        Err(CallError::Busy | CallError::Refused) => Some(Patience::None),
+        Err(CallError::Draining) => Some(Patience::Wait),
+        Err(error @ CallError::LinkLost { .. }) => {
+            (error.delivered() == adit_transport::Delivered::No).then_some(Patience::Wait)
+        }
+        Err(
+            CallError::RequestTooLarge { .. }
+            | CallError::ResponseTooLarge { .. }
+            | CallError::Unsendable(_)
+            | CallError::Reset(_)
+            | CallError::Malformed(_),
+        ) => None,
     }
 }
 

@@ -1,115 +1,235 @@
-//! Which agent ids are connected and what they advertise, indexed the way routes ask for it.
+//! The live links, indexed the way routes ask for them: by agent, by label and by service.
+//!
+//! Every change costs what the link itself has of labels and services, whatever else is connected; and so does every
+//! question.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
+use std::hash::Hash;
+use std::sync::Arc;
 
 use adit_certs::AgentId;
+use adit_proto::labels::Label;
+use adit_transport::HubLink;
+use indexmap::IndexMap;
 
-/// The names of the gRPC services that an agent advertises: `None` when it doesn't know.
-pub(crate) type Services = Option<BTreeSet<String>>;
+use crate::member::Member;
+use crate::offer::Offer;
 
-/// The connected ids and their services.
-#[derive(Debug, Default)]
-pub(crate) struct Directory {
-    advertised: HashMap<AgentId, Services>,
-    by_service: HashMap<String, BTreeSet<AgentId>>,
-    /// The ids that advertise nothing.
-    silent: HashSet<AgentId>,
+/// Links by their number, in no order that means anything, so that a random one is found at once.
+pub(crate) type Links<L = HubLink> = IndexMap<u64, Arc<Member<L>>>;
+
+/// Links that have something in common, and whose they are.
+#[derive(Debug)]
+pub(crate) struct Group<L = HubLink> {
+    links: Links<L>,
+    /// With how many of the links each has.
+    ids: BTreeMap<AgentId, usize>,
 }
 
-impl Directory {
-    /// The ids that advertise `service`.
-    pub(crate) fn serving(&self, service: &str) -> impl ExactSizeIterator<Item = &AgentId> {
-        static NOBODY: BTreeSet<AgentId> = BTreeSet::new();
-        self.by_service.get(service).unwrap_or(&NOBODY).iter()
+/// All live links.
+#[derive(Debug)]
+pub(crate) struct Directory<L = HubLink> {
+    all: Group<L>,
+    by_id: HashMap<AgentId, OfAgent<L>>,
+    by_label: HashMap<Label, Group<L>>,
+    by_service: HashMap<String, Group<L>>,
+    /// The links of agents of which no link knows its services.
+    silent: Group<L>,
+}
+
+/// The links of one agent.
+#[derive(Debug)]
+struct OfAgent<L> {
+    links: Links<L>,
+    /// How many of them know their services.
+    knowing: usize,
+}
+
+impl<L> Directory<L> {
+    /// All links.
+    pub(crate) fn all(&self) -> &Group<L> {
+        &self.all
     }
 
-    /// The ids that advertise nothing.
-    pub(crate) fn silent(&self) -> impl ExactSizeIterator<Item = &AgentId> {
-        self.silent.iter()
+    /// The links of one agent.
+    pub(crate) fn of_agent(&self, id: &str) -> Option<&Links<L>> {
+        self.by_id.get(id).map(|agent| &agent.links)
     }
 
-    /// All connected ids.
+    /// The links whose agents have this label.
+    pub(crate) fn labelled(&self, label: &Label) -> Option<&Group<L>> {
+        self.by_label.get(label)
+    }
+
+    /// The links whose agents advertise this service.
+    pub(crate) fn serving(&self, service: &str) -> Option<&Group<L>> {
+        self.by_service.get(service)
+    }
+
+    /// The links of agents that don't know their services.
+    pub(crate) fn silent(&self) -> &Group<L> {
+        &self.silent
+    }
+
+    /// Connected agents.
+    pub(crate) fn agents(&self) -> usize {
+        self.by_id.len()
+    }
+
+    /// The services that any link advertises, with their links.
+    pub(crate) fn services(&self) -> impl Iterator<Item = (&str, &Group<L>)> {
+        self.by_service
+            .iter()
+            .map(|(service, group)| (service.as_str(), group))
+    }
+
+    /// Enters a link.
+    pub(crate) fn add(&mut self, member: &Arc<Member<L>>) {
+        self.all.add(member);
+        let agent = self.by_id.entry(member.peer.id.clone());
+        let agent = agent.or_insert_with(|| OfAgent {
+            links: Links::new(),
+            knowing: 0,
+        });
+        agent.links.insert(member.key, Arc::clone(member));
+        if agent.knowing == 0 {
+            self.silent.add(member);
+        }
+        for label in member.peer.labels.iter() {
+            add(&mut self.by_label, label, member);
+        }
+        self.add_services(member, &member.offer());
+    }
+
+    /// Takes a link out.
+    pub(crate) fn remove(&mut self, member: &Arc<Member<L>>) {
+        self.remove_services(member, &member.offer());
+        for label in member.peer.labels.iter() {
+            remove(&mut self.by_label, label, member);
+        }
+        self.silent.remove(member);
+        if let Some(agent) = self.by_id.get_mut(&member.peer.id) {
+            agent.links.swap_remove(&member.key);
+            if agent.links.is_empty() {
+                self.by_id.remove(&member.peer.id);
+            }
+        }
+        self.all.remove(member);
+    }
+
+    /// Replaces what a link's agent offers.
+    pub(crate) fn set_offer(&mut self, member: &Arc<Member<L>>, offer: Offer) {
+        let old = member.offer();
+        if old.services == offer.services {
+            return member.set_offer(offer);
+        }
+        self.remove_services(member, &old);
+        self.add_services(member, &offer);
+        member.set_offer(offer);
+    }
+
+    fn add_services(&mut self, member: &Arc<Member<L>>, offer: &Offer) {
+        let Some(services) = &offer.services else {
+            return;
+        };
+        for service in services {
+            add(&mut self.by_service, service, member);
+        }
+        if let Some(agent) = self.by_id.get_mut(&member.peer.id) {
+            agent.knowing += 1;
+            if agent.knowing == 1 {
+                for member in agent.links.values() {
+                    self.silent.remove(member);
+                }
+            }
+        }
+    }
+
+    fn remove_services(&mut self, member: &Arc<Member<L>>, offer: &Offer) {
+        let Some(services) = &offer.services else {
+            return;
+        };
+        for service in services {
+            remove(&mut self.by_service, service, member);
+        }
+        if let Some(agent) = self.by_id.get_mut(&member.peer.id) {
+            agent.knowing -= 1;
+            if agent.knowing == 0 {
+                for member in agent.links.values() {
+                    self.silent.add(member);
+                }
+            }
+        }
+    }
+}
+
+impl<L> Group<L> {
+    /// The links.
+    pub(crate) fn links(&self) -> &Links<L> {
+        &self.links
+    }
+
+    /// Whose they are, in order.
     pub(crate) fn ids(&self) -> impl ExactSizeIterator<Item = &AgentId> {
-        self.advertised.keys()
+        self.ids.keys()
     }
 
-    /// Says that `id` is connected and what it advertises now.
-    pub(crate) fn set(&mut self, id: &AgentId, services: Services) {
-        self.remove(id);
-        match &services {
-            None => {
-                self.silent.insert(id.clone());
-            }
-            Some(names) => {
-                for name in names {
-                    let ids = self.by_service.entry(name.clone()).or_default();
-                    ids.insert(id.clone());
-                }
-            }
+    fn add(&mut self, member: &Arc<Member<L>>) {
+        if self.links.insert(member.key, Arc::clone(member)).is_none() {
+            *self.ids.entry(member.peer.id.clone()).or_default() += 1;
         }
-        self.advertised.insert(id.clone(), services);
     }
 
-    /// Says that `id` is not connected.
-    pub(crate) fn remove(&mut self, id: &AgentId) {
-        self.silent.remove(id);
-        for name in self.advertised.remove(id).flatten().unwrap_or_default() {
-            if let Some(ids) = self.by_service.get_mut(&name) {
-                ids.remove(id);
-                if ids.is_empty() {
-                    self.by_service.remove(&name);
-                }
+    fn remove(&mut self, member: &Arc<Member<L>>) {
+        if self.links.swap_remove(&member.key).is_none() {
+            return;
+        }
+        if let Some(count) = self.ids.get_mut(&member.peer.id) {
+            *count -= 1;
+            if *count == 0 {
+                self.ids.remove(&member.peer.id);
             }
         }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+fn add<K: Clone + Eq + Hash, L>(groups: &mut HashMap<K, Group<L>>, key: &K, member: &Arc<Member<L>>) {
+    match groups.get_mut(key) {
+        Some(group) => group.add(member),
+        None => {
+            let mut group = Group::default();
+            group.add(member);
+            groups.insert(key.clone(), group);
+        }
+    }
+}
 
-    use std::collections::{BTreeMap, BTreeSet};
+fn remove<K: Eq + Hash, L>(groups: &mut HashMap<K, Group<L>>, key: &K, member: &Arc<Member<L>>) {
+    if let Some(group) = groups.get_mut(key) {
+        group.remove(member);
+        if group.links.is_empty() {
+            groups.remove(key);
+        }
+    }
+}
 
-    use proptest::prelude::*;
+impl<L> Default for Group<L> {
+    fn default() -> Self {
+        Self {
+            links: Links::new(),
+            ids: BTreeMap::new(),
+        }
+    }
+}
 
-    use super::*;
-
-    proptest! {
-        /// After any sequence of changes the indexes say what a look at every id would.
-        #[test]
-        fn indexes_agree_with_what_was_set(
-            changes in prop::collection::vec(
-                ("[a-d]", prop::option::of(prop::option::of(prop::collection::btree_set("[x-z]", 0..3)))),
-                0..40,
-            ),
-        ) {
-            let mut directory = Directory::default();
-            let mut model: BTreeMap<AgentId, Services> = BTreeMap::new();
-            for (id, change) in changes {
-                let id: AgentId = id.parse().unwrap();
-                match change {
-                    Some(services) => {
-                        directory.set(&id, services.clone());
-                        model.insert(id, services);
-                    }
-                    None => {
-                        directory.remove(&id);
-                        model.remove(&id);
-                    }
-                }
-            }
-            for service in ["x", "y", "z"] {
-                let expected: BTreeSet<_> = model
-                    .iter()
-                    .filter(|(_, names)| names.as_ref().is_some_and(|names| names.contains(service)))
-                    .map(|(id, _)| id)
-                    .collect();
-                prop_assert_eq!(directory.serving(service).collect::<BTreeSet<_>>(), expected);
-            }
-            let silent: BTreeSet<_> = model.iter().filter(|(_, names)| names.is_none()).map(|(id, _)| id).collect();
-            prop_assert_eq!(directory.silent().collect::<BTreeSet<_>>(), silent);
-            prop_assert_eq!(directory.ids().collect::<BTreeSet<_>>(), model.keys().collect());
-            prop_assert_eq!(directory.by_service.values().filter(|ids| ids.is_empty()).count(), 0);
+impl<L> Default for Directory<L> {
+    fn default() -> Self {
+        Self {
+            all: Group::default(),
+            by_id: HashMap::new(),
+            by_label: HashMap::new(),
+            by_service: HashMap::new(),
+            silent: Group::default(),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A hub as a whole: its ports, and the tasks behind them.
+//! A hub as a whole: its ports, the tasks behind them, and how it stops.
 
 use std::future::Future;
 use std::io;
@@ -6,130 +6,41 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use adit_certs::{Credentials, TrustDomain};
-use adit_transport::{BindError, Listener, Tuning};
+use adit_certs::Credentials;
+use adit_transport::Listener;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval, timeout};
 use tracing::{Instrument as _, info, info_span};
 
+use crate::attach::Attach;
+use crate::builder::Builder;
 use crate::call::Calls;
+use crate::member::Closing;
 use crate::registry::Registry;
-use crate::{admin, attach, ingress};
+use crate::{admin, ingress};
 
 /// How long a stopping hub takes to tell its agents.
 const GOODBYE: Duration = Duration::from_secs(1);
 
-/// What a hub is started with.
-#[derive(Debug)]
-pub struct Config {
-    /// UDP addresses for agents.
-    pub agents: Vec<SocketAddr>,
-    /// The TCP address for clients. Without TLS, so a loopback address only.
-    pub clients: SocketAddr,
-    /// The TCP address for operators. Without TLS, so a loopback address only.
-    pub admin: SocketAddr,
-    /// The hub's own certificate, and the CA whose agents may connect.
-    pub credentials: Credentials,
-    /// Whose agents may connect, where the CA does not say it.
-    pub trust_domain: Option<TrustDomain>,
-    /// How long a call waits for an agent that is not connected.
-    pub reconnect_grace: Duration,
-    /// Settings of the links.
-    pub tuning: Tuning,
-}
-
-/// Why a hub could not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// Anybody who reaches the port could call every agent.
-    #[error(
-        "{flag} {address}: anybody who reaches this address could use it, for it has neither TLS nor \
-         authentication; use a loopback address such as 127.0.0.1:{}", address.port()
-    )]
-    Exposed {
-        /// The flag that names the address.
-        flag: &'static str,
-        /// The address.
-        address: SocketAddr,
-    },
-    /// A TCP port can't be had.
-    #[error("cannot listen on {flag} {address}: {source}; choose another address with {flag}")]
-    Listen {
-        /// The flag that names the address.
-        flag: &'static str,
-        /// The address.
-        address: SocketAddr,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// A UDP port can't be had.
-    #[error(transparent)]
-    Agents(#[from] BindError),
-    /// There is nowhere for an agent to connect to.
-    #[error("no address for agents: name one with --agents, such as 0.0.0.0:4433")]
-    NoAgentsAddress,
-    /// Neither the CA nor the configuration says whose agents may connect.
-    #[error("the CA names no trust domain: say with --trust-domain whose agents may connect")]
-    NoTrustDomain,
-    /// The CA says one thing and the configuration another.
-    #[error("--trust-domain {configured} is not the CA's, which is {certified}: leave the flag out")]
-    OtherTrustDomain {
-        /// What the configuration says.
-        configured: TrustDomain,
-        /// What the CA says.
-        certified: TrustDomain,
-    },
-    /// The certificate cannot be used.
-    #[error("cannot use the hub's certificate for TLS: {0}")]
-    Tls(String),
-}
+/// How soon a link is looked at that has got its first call.
+const WATCH_BUSY: Duration = Duration::from_millis(100);
 
 /// A hub whose ports are open.
 #[derive(Debug)]
 pub struct Hub {
-    agents: Vec<Listener>,
-    clients: TcpListener,
-    admin: TcpListener,
-    trust_domain: TrustDomain,
-    registry: Arc<Registry>,
-    calls: Arc<Calls>,
+    pub(crate) agents: Vec<Arc<Listener>>,
+    pub(crate) clients: TcpListener,
+    pub(crate) admin: Option<TcpListener>,
+    pub(crate) attach: Attach,
+    pub(crate) calls: Arc<Calls>,
+    pub(crate) drain_timeout: Duration,
 }
 
 impl Hub {
-    /// Opens the hub's ports. Connections wait in them until [`run`](Self::run).
-    ///
-    /// # Errors
-    ///
-    /// [`StartError`] names the setting that has to change.
-    pub async fn bind(config: Config) -> Result<Self, StartError> {
-        for (flag, address) in [("--clients", config.clients), ("--admin", config.admin)] {
-            if !address.ip().is_loopback() {
-                return Err(StartError::Exposed { flag, address });
-            }
-        }
-        if config.agents.is_empty() {
-            return Err(StartError::NoAgentsAddress);
-        }
-        let trust_domain = trust_domain(config.credentials.trust_domain(), config.trust_domain.as_ref())?;
-        let tls = config
-            .credentials
-            .server_config()
-            .map_err(|error| StartError::Tls(error.to_string()))?;
-        let secret = config.credentials.private_key_der();
-        let agents = config
-            .agents
-            .iter()
-            .map(|&address| Listener::bind(address, tls.clone(), secret, config.tuning.clone()))
-            .collect::<Result<_, _>>()?;
-        let registry = Arc::new(Registry::new());
-        Ok(Self {
-            agents,
-            clients: listen("--clients", config.clients).await?,
-            admin: listen("--admin", config.admin).await?,
-            trust_domain,
-            calls: Arc::new(Calls::new(Arc::clone(&registry), config.reconnect_grace)),
-            registry,
-        })
+    /// Begins a hub that proves itself with these credentials, and takes the agents of their CA.
+    pub fn builder(credentials: Credentials) -> Builder {
+        Builder::new(credentials)
     }
 
     /// Where agents connect to, with the real ports.
@@ -138,7 +49,7 @@ impl Hub {
     ///
     /// What the system says, which is nothing as a rule.
     pub fn agents_addresses(&self) -> io::Result<Vec<SocketAddr>> {
-        self.agents.iter().map(Listener::local_addr).collect()
+        self.agents.iter().map(|listener| listener.local_addr()).collect()
     }
 
     /// Where clients connect to, with the real port.
@@ -150,49 +61,77 @@ impl Hub {
         self.clients.local_addr()
     }
 
-    /// Where operators connect to, with the real port.
+    /// Where operators connect to, with the real port: none unless the builder was given one.
     ///
     /// # Errors
     ///
     /// What the system says, which is nothing as a rule.
-    pub fn admin_address(&self) -> io::Result<SocketAddr> {
-        self.admin.local_addr()
+    pub fn admin_address(&self) -> io::Result<Option<SocketAddr>> {
+        self.admin.as_ref().map(TcpListener::local_addr).transpose()
     }
 
-    /// Serves until `stop` is ready, then closes every link and connection.
-    pub async fn run(self, stop: impl Future<Output = ()>) {
+    /// Serves until `drain` is ready. Then no new links, connections and calls are taken, agents are told, and the
+    /// calls that run may go on for the drain timeout; what still runs then ends UNAVAILABLE, `draining`.
+    ///
+    /// When `stop` is ready, before or meanwhile, the calls that run are ended at once.
+    pub async fn run(self, drain: impl Future<Output = ()>, stop: impl Future<Output = ()>) {
+        let registry = Arc::clone(&self.attach.registry);
+        let draining = self.attach.draining.clone();
         let mut tasks = JoinSet::new();
-        let agents: Vec<Arc<Listener>> = self.agents.into_iter().map(Arc::new).collect();
-        for listener in &agents {
-            let (listener, registry) = (Arc::clone(listener), Arc::clone(&self.registry));
-            let trust_domain = self.trust_domain.clone();
-            tasks.spawn(async move { accept(&listener, &registry, &trust_domain).await });
+        for listener in &self.agents {
+            tasks.spawn(accept(Arc::clone(listener), self.attach.clone()));
         }
-        tasks.spawn(ingress::serve(self.clients, self.calls));
-        tasks.spawn(admin::serve(self.admin));
-        tokio::select! {
-            () = stop => info!("stopping"),
+        tasks.spawn(watch_busy(Arc::clone(&registry)));
+        if let Some(admin) = self.admin {
+            tasks.spawn(admin::serve(admin));
+        }
+        let mut ingress = tokio::spawn(ingress::serve(self.clients, Arc::clone(&self.calls)));
+
+        let mut stop = std::pin::pin!(stop);
+        let stopped = tokio::select! {
+            () = drain => false,
+            () = &mut stop => true,
             // None of them ends by itself, unless the system takes its socket away or it panics.
-            _ = tasks.join_next() => tracing::error!("a port of the hub failed: stopping"),
+            _ = tasks.join_next() => {
+                tracing::error!("a port of the hub failed: stopping");
+                true
+            }
+            _ = &mut ingress => true,
+        };
+        if !stopped {
+            info!(timeout = ?self.drain_timeout, calls = in_flight(&registry), "draining");
+            for listener in &self.agents {
+                listener.refuse_new();
+            }
+            draining.cancel();
+            tokio::select! {
+                _ = &mut ingress => {}
+                () = tokio::time::sleep(self.drain_timeout) => {}
+                () = &mut stop => {}
+            }
         }
-        for listener in &agents {
+        info!(calls = in_flight(&registry), "stopping");
+        self.calls.stop();
+        for member in registry.links(None) {
+            member.close(Closing::HubStopped);
+        }
+        for listener in &self.agents {
             listener.close("the hub stopped");
         }
-        let goodbyes = futures_util::future::join_all(agents.iter().map(|listener| listener.closed()));
-        let _ = tokio::time::timeout(GOODBYE, goodbyes).await;
+        let goodbyes = futures_util::future::join_all(self.agents.iter().map(|listener| listener.closed()));
+        let _ = timeout(GOODBYE, goodbyes).await;
     }
 }
 
 /// Takes the links of agents; each is a task that ends with the listener's.
-async fn accept(listener: &Listener, registry: &Arc<Registry>, trust_domain: &TrustDomain) {
+async fn accept(listener: Arc<Listener>, attach: Attach) {
     let mut links = JoinSet::new();
     loop {
         tokio::select! {
             handshake = listener.accept() => match handshake {
                 Some(handshake) => {
-                    let peer = handshake.remote_address();
-                    let link = attach::run(handshake, Arc::clone(registry), trust_domain.clone());
-                    links.spawn(link.instrument(info_span!("link", %peer)));
+                    let span = info_span!("link", peer = %handshake.remote_address());
+                    links.spawn(attach.clone().run(handshake).instrument(span));
                 }
                 None => break,
             },
@@ -203,25 +142,16 @@ async fn accept(listener: &Listener, registry: &Arc<Registry>, trust_domain: &Tr
     while links.join_next().await.is_some() {}
 }
 
-async fn listen(flag: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
-    let listener = TcpListener::bind(address).await;
-    listener.map_err(|source| StartError::Listen {
-        flag,
-        address,
-        source,
-    })
+/// Has links looked at that have just got their first call, so that a dead one is found soon.
+async fn watch_busy(registry: Arc<Registry>) {
+    let mut ticks = interval(WATCH_BUSY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        registry.watch_busy();
+    }
 }
 
-fn trust_domain(
-    certified: Option<&TrustDomain>,
-    configured: Option<&TrustDomain>,
-) -> Result<TrustDomain, StartError> {
-    match (certified, configured) {
-        (Some(certified), Some(configured)) if certified != configured => Err(StartError::OtherTrustDomain {
-            configured: configured.clone(),
-            certified: certified.clone(),
-        }),
-        (Some(trust_domain), _) | (None, Some(trust_domain)) => Ok(trust_domain.clone()),
-        (None, None) => Err(StartError::NoTrustDomain),
-    }
+fn in_flight(registry: &Registry) -> usize {
+    registry.links(None).iter().map(|member| member.in_flight()).sum()
 }

@@ -4,29 +4,48 @@
 //!
 //! * `ingress`: the clients' port, HTTP/2 and its limits;
 //! * `call`: the story of one call, from the request's head to the response's;
-//! * `router` and `directory`: which agent id a call is for, and what the connected agents serve;
-//! * `registry`: the live links of each id, and the choice among them;
+//! * `router`, with `domain` and `pools`: which link a call is for, as a function of the request and what is connected;
+//! * `registry`: the live links, each a `member`, indexed in `directory`, and the choice among equal ones, `balance`;
+//! * `replay`: the request's body, kept while the call may have to be made again on another link;
 //! * `response`: the response on its way to the client, ended well or ended by the hub;
 //! * `status`: what a client is told of a failure, all of it in one place;
 //! * `deadline`: `grpc-timeout`, and the timer that the hub keeps for it.
 //!
-//! Beside them `attach` follows each link from its handshake to its end, and `admin` is the operator's port.
+//! Beside them `attach` brings a link from its handshake into the registry, with what its agent has to `offer`; `follow`
+//! hears and probes it on its `control` call until it ends; and `admin` is the operator's port.
 //!
 //! A hub decodes no message of a service: bodies are bytes to it, passed on as they come.
 
 mod admin;
 mod attach;
+mod balance;
+mod builder;
 mod call;
+mod control;
 mod deadline;
 mod directory;
+mod domain;
+mod follow;
 mod hub;
 mod ingress;
+mod member;
+mod offer;
+mod pools;
 mod registry;
+mod replay;
 mod response;
 mod router;
 mod status;
 
-pub use attach::{HELLO_TIMEOUT, MAX_EVENT, MAX_SERVICES};
-pub use call::{MAX_HEADER_SECTION, MAX_HELD_CALLS};
-pub use hub::{Config, Hub, StartError};
+pub use attach::{HELLO_TIMEOUT, HOLDER_TIMEOUT, MAX_NAME};
+pub use builder::{Builder, DRAIN_TIMEOUT, RECONNECT_GRACE, StartError};
+pub use call::{MAX_ATTEMPTS, MAX_HEADER_SECTION, MAX_HELD_CALLS};
+pub use control::MAX_EVENT;
+pub use domain::{AgentDomain, InvalidAgentDomain};
+pub use follow::{EVENTS_PER, HEARTBEAT, MAX_EVENTS};
+pub use hub::Hub;
 pub use ingress::{MAX_CONNECTIONS, MAX_STREAMS};
+pub use offer::{MAX_SERVICE_NAME, MAX_SERVICES};
+pub use pools::{InvalidPool, Pool};
+pub use registry::MAX_PAUSED;
+pub use replay::MAX_REPLAY;

@@ -13,7 +13,7 @@ use http_body_util::BodyExt as _;
 use tracing::debug;
 
 use crate::deadline::{self, Timer};
-use crate::registry::InFlight;
+use crate::member::InFlight;
 use crate::status::{self, Ending};
 
 const GRPC_STATUS: &str = "grpc-status";
@@ -63,12 +63,12 @@ pub(crate) async fn passed_on(
     if wants_grpc && !(head.status == http::StatusCode::OK && is_grpc(&head.headers)) {
         let content_type = head.headers.get(CONTENT_TYPE);
         let content_type = content_type.map_or_else(String::new, |value| format!("{value:?}"));
-        return failed(status::not_grpc(in_flight.agent(), head.status, &content_type));
+        return failed(status::not_grpc(in_flight.member(), head.status, &content_type));
     }
     let owes_status = wants_grpc && !head.headers.contains_key(GRPC_STATUS);
     let mut over = body.is_end_stream();
     if over && owes_status {
-        return failed(status::ended_without_status(in_flight.agent()));
+        return failed(status::ended_without_status(in_flight.member()));
     }
     let mut first = None;
     if !over && !owes_status {
@@ -133,11 +133,11 @@ impl HttpBody for ResponseBody {
         let frame = match next {
             Some(Ok(frame)) => frame,
             Some(Err(error)) => {
-                let ending = status::body_failed(call.in_flight.agent(), &error);
+                let ending = status::body_failed(call.in_flight.member(), &error);
                 return Poll::Ready(Some(this.end(ending)));
             }
             None if this.owes_status => {
-                let ending = Ending::Failed(status::ended_without_status(call.in_flight.agent()));
+                let ending = Ending::Failed(status::ended_without_status(call.in_flight.member()));
                 return Poll::Ready(Some(this.end(ending)));
             }
             None => {
@@ -147,7 +147,7 @@ impl HttpBody for ResponseBody {
         };
         if let Some(trailers) = frame.trailers_ref() {
             if this.owes_status && !trailers.contains_key(GRPC_STATUS) {
-                let ending = Ending::Failed(status::ended_without_status(call.in_flight.agent()));
+                let ending = Ending::Failed(status::ended_without_status(call.in_flight.member()));
                 return Poll::Ready(Some(this.end(ending)));
             }
             this.call = None;

@@ -1,9 +1,9 @@
 //! What the client is told of a call that failed on the way: the one place that turns the hub's errors into gRPC's.
 
-use adit_certs::AgentId;
 use adit_proto::failure::{Delivered, Failure, Reason};
 use adit_transport::{BodyError, CallError, Code};
 
+use crate::member::{Closing, Member};
 use crate::router::{Miss, TargetError};
 
 /// How a call ends that has no response, or whose response broke off.
@@ -22,7 +22,8 @@ pub(crate) fn bad_target(error: &TargetError) -> Failure {
 
 pub(crate) fn missed(miss: &Miss) -> Failure {
     let reason = match miss {
-        Miss::Offline(_) => Reason::AgentOffline,
+        Miss::Offline(_) | Miss::Unmatched(_) => Reason::AgentOffline,
+        Miss::Draining(_) => Reason::Draining,
         Miss::NoRoute(_) => Reason::NoRoute,
         Miss::Ambiguous { .. } => Reason::AmbiguousRoute,
     };
@@ -67,61 +68,87 @@ pub(crate) fn deadline_passed() -> Failure {
 }
 
 /// The deadline passed while the call still waited for its agent.
-pub(crate) fn deadline_before_agent(id: &AgentId) -> Failure {
+pub(crate) fn deadline_before_agent(miss: &Miss) -> Failure {
     Failure::new(
         Reason::Deadline,
-        format!("the call's deadline passed before agent {id} was connected"),
+        format!(
+            "the call's deadline passed while it waited for an agent: {}",
+            miss.message()
+        ),
     )
     .with_delivered(Delivered::No)
 }
 
+/// The hub's time was over before an agent came that could have had the call.
+pub(crate) fn hub_stopped() -> Failure {
+    Failure::new(Reason::Draining, "the hub stopped before the call had an agent")
+}
+
 /// No response's head came.
-pub(crate) fn call_failed(agent: &AgentId, error: &CallError) -> Ending {
-    let message = format!("agent {agent}: {error}");
-    let reason = match error {
-        CallError::Busy | CallError::RequestTooLarge { .. } => Reason::AgentBusy,
-        CallError::Draining => Reason::Draining,
-        CallError::LinkLost { .. } => Reason::LinkLost,
-        CallError::Malformed(_) | CallError::ResponseTooLarge { .. } => Reason::UpstreamProtocol,
-        CallError::Unsendable(_) => {
-            let failure = Failure::new(Reason::UpstreamProtocol, message);
-            return Ending::Failed(failure.with_delivered(Delivered::No));
-        }
-        CallError::Refused => return Ending::Reset(h2::Reason::REFUSED_STREAM),
-        CallError::Reset(code) => return Ending::Reset(h2_reason(*code)),
-    };
+pub(crate) fn call_failed(member: &Member, error: &CallError) -> Ending {
+    let message = || format!("agent {}: {error}", member.peer.id);
     let delivered = match error.delivered() {
         adit_transport::Delivered::No => Delivered::No,
         adit_transport::Delivered::Maybe => Delivered::Maybe,
     };
-    Ending::Failed(Failure::new(reason, message).with_delivered(delivered))
+    let failure = match error {
+        CallError::Busy | CallError::RequestTooLarge { .. } => Failure::new(Reason::AgentBusy, message()),
+        CallError::Draining => Failure::new(Reason::Draining, message()),
+        CallError::LinkLost { .. } => link_lost(member, error),
+        CallError::Malformed(_) | CallError::ResponseTooLarge { .. } | CallError::Unsendable(_) => {
+            Failure::new(Reason::UpstreamProtocol, message())
+        }
+        CallError::Refused => return Ending::Reset(h2::Reason::REFUSED_STREAM),
+        CallError::Reset(code) => return Ending::Reset(h2_reason(*code)),
+    };
+    Ending::Failed(failure.with_delivered(delivered))
 }
 
 /// The response's body broke off.
-pub(crate) fn body_failed(agent: &AgentId, error: &BodyError) -> Ending {
-    let message = format!("agent {agent}: {error}");
-    match error {
-        BodyError::Reset(code) => Ending::Reset(h2_reason(*code)),
-        BodyError::Malformed(_) => Ending::Failed(Failure::new(Reason::UpstreamProtocol, message)),
-        BodyError::SlowReader => {
-            let message =
-                "the client did not read the response for long, and the memory that it held was needed";
-            Ending::Failed(Failure::new(Reason::SlowReader, message))
+pub(crate) fn body_failed(member: &Member, error: &BodyError) -> Ending {
+    Ending::Failed(match error {
+        BodyError::Reset(code) => return Ending::Reset(h2_reason(*code)),
+        BodyError::Malformed(_) => {
+            let message = format!("agent {}: {error}", member.peer.id);
+            Failure::new(Reason::UpstreamProtocol, message)
         }
-        BodyError::LinkLost(_) => Ending::Failed(Failure::new(Reason::LinkLost, message)),
+        BodyError::SlowReader => Failure::new(
+            Reason::SlowReader,
+            "the client did not read the response for long, and the memory that it held was needed",
+        ),
+        BodyError::LinkLost(_) => link_lost(member, error),
+    })
+}
+
+/// The link ended under the call: this end's own reason to close it says more than that it was closed.
+fn link_lost(member: &Member, error: &dyn std::error::Error) -> Failure {
+    let id = &member.peer.id;
+    match member.closing() {
+        Some(Closing::HubStopped) => {
+            let message = "the hub stopped, and the call had not ended within the drain timeout";
+            Failure::new(Reason::Draining, message).with_delivered(Delivered::Maybe)
+        }
+        Some(closing) => Failure::new(
+            Reason::LinkLost,
+            format!("agent {id}: the hub gave the link up: {closing}"),
+        ),
+        None => Failure::new(Reason::LinkLost, format!("agent {id}: {error}")),
     }
 }
 
 /// The response's body ended, and no status had come.
-pub(crate) fn ended_without_status(agent: &AgentId) -> Failure {
+pub(crate) fn ended_without_status(member: &Member) -> Failure {
     Failure::new(
         Reason::UpstreamProtocol,
-        format!("agent {agent}: the upstream's response ended without a grpc-status"),
+        format!(
+            "agent {}: the upstream's response ended without a grpc-status",
+            member.peer.id
+        ),
     )
 }
 
 /// The response is not one of gRPC: its HTTP status says what happened (gRPC's `http-grpc-status-mapping`).
-pub(crate) fn not_grpc(agent: &AgentId, status: http::StatusCode, content_type: &str) -> Failure {
+pub(crate) fn not_grpc(member: &Member, status: http::StatusCode, content_type: &str) -> Failure {
     let code = match status.as_u16() {
         200 => tonic::Code::Internal,
         400 => tonic::Code::Internal,
@@ -132,7 +159,8 @@ pub(crate) fn not_grpc(agent: &AgentId, status: http::StatusCode, content_type: 
         _ => tonic::Code::Unknown,
     };
     let message = format!(
-        "agent {agent}: the upstream answered with HTTP status {} and content type {content_type:?}, not with gRPC",
+        "agent {}: the upstream answered with HTTP status {} and content type {content_type:?}, not with gRPC",
+        member.peer.id,
         status.as_u16()
     );
     Failure::new(Reason::UpstreamProtocol, message).with_code(code)

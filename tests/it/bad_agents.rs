@@ -159,7 +159,7 @@ async fn an_agent_that_breaks_a_rule_later_is_closed_too() {
 async fn an_agent_that_drains_gets_no_new_calls() {
     let world = World::new();
     let hub = world
-        .hub_with(|config| config.reconnect_grace = crate::world::SHORT_GRACE)
+        .hub_with(|hub| hub.reconnect_grace(crate::world::SHORT_GRACE))
         .await;
     let link = dial(&world, hub.agents, "site-a").await;
     let events = vec![
@@ -170,7 +170,7 @@ async fn an_agent_that_drains_gets_no_new_calls() {
     let drained = async {
         while client.get_at("site-a", "/a.B/C").await.told()["grpc-status"] == "0" {}
         let reply = client.get_at("site-a", "/a.B/C").await;
-        assert_eq!(reply.told()["adit-error"], "agent-offline", "{reply:?}");
+        assert_eq!(reply.told()["adit-error"], "draining", "{reply:?}");
     };
     tokio::select! {
         () = soon(drained) => {}

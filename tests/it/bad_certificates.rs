@@ -239,7 +239,7 @@ async fn an_agent_refuses_a_hub_of_another_ca_or_name() {
 
     // A hub at an address that its certificate is not for.
     let elsewhere = world
-        .hub_with(|config| config.agents = vec!["127.0.0.2:0".parse().unwrap()])
+        .hub_with(|hub| hub.agents("127.0.0.2:0".parse().unwrap()))
         .await;
     world.agent_files("site-b");
     let address = elsewhere.agents.to_string();

@@ -15,7 +15,7 @@ use crate::world::{GRACE, SHORT_GRACE, World, soon};
 async fn an_agent_that_does_not_come_is_offline_after_the_grace() {
     let world = World::new();
     let hub = world
-        .hub_with(|config| config.reconnect_grace = Duration::from_millis(300))
+        .hub_with(|hub| hub.reconnect_grace(Duration::from_millis(300)))
         .await;
     let server = Server::echo().await;
     let agent = world.agent(&hub, "site-a", &server.url());
@@ -273,9 +273,7 @@ async fn ports_without_authentication_are_not_opened_to_everybody() {
 #[tokio::test]
 async fn a_hub_that_stops_ends_its_calls() {
     let world = World::new();
-    let hub = world
-        .hub_with(|config| config.reconnect_grace = SHORT_GRACE)
-        .await;
+    let hub = world.hub_with(|hub| hub.reconnect_grace(SHORT_GRACE)).await;
     let server = Server::echo().await;
     let _agent = world.agent(&hub, "site-a", &server.url());
     let client = RawClient::connect(hub.clients).await;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use adit_transport::Tuning;
 use bytes::Bytes;
 use futures_util::future::join_all;
 use h2::RecvStream;
@@ -111,10 +112,13 @@ async fn a_thousand_calls_pass_many_readers_that_have_stopped() {
 async fn readers_that_stand_still_are_given_up_at_the_ceiling() {
     let world = World::new();
     let hub = world
-        .hub_with(|config| {
-            config.tuning.stream_window = 512 << 10;
-            config.tuning.link_window = 2 << 20;
-            config.tuning.link_memory = 3 << 20;
+        .hub_with(|hub| {
+            hub.tuning(Tuning {
+                stream_window: 512 << 10,
+                link_window: 2 << 20,
+                link_memory: 3 << 20,
+                ..Tuning::default()
+            })
         })
         .await;
     let (blocked, mut all_blocked) = tokio::sync::mpsc::channel(READERS);

@@ -96,9 +96,7 @@ async fn the_only_agent_that_advertises_nothing_has_what_nobody_else_has() {
 #[tokio::test]
 async fn a_service_that_nobody_has_may_come_while_the_hub_is_new() {
     let world = World::new();
-    let hub = world
-        .hub_with(|config| config.reconnect_grace = SHORT_GRACE)
-        .await;
+    let hub = world.hub_with(|hub| hub.reconnect_grace(SHORT_GRACE)).await;
     let reply = RawClient::connect(hub.clients)
         .await
         .get(request("/nobody.Has/This").body(()).unwrap())

@@ -119,27 +119,26 @@ impl World {
 
     /// A hub that waits long for its agents.
     pub(crate) async fn hub(&self) -> Hub {
-        self.hub_with(|_| {}).await
+        self.hub_with(|hub| hub).await
     }
 
     /// A hub that is like [`hub`](Self::hub), but for what `change` does.
-    pub(crate) async fn hub_with(&self, change: impl FnOnce(&mut adit_hub::Config)) -> Hub {
-        let mut config = adit_hub::Config {
-            agents: vec![ANY_PORT],
-            clients: ANY_PORT,
-            admin: ANY_PORT,
-            credentials: self.hub_credentials(),
-            trust_domain: None,
-            reconnect_grace: GRACE,
-            tuning: Tuning::default(),
-        };
-        change(&mut config);
-        let hub = adit_hub::Hub::bind(config).await.unwrap();
+    pub(crate) async fn hub_with(&self, change: impl FnOnce(adit_hub::Builder) -> adit_hub::Builder) -> Hub {
+        let hub = adit_hub::Hub::builder(self.hub_credentials())
+            .clients(ANY_PORT)
+            .admin(ANY_PORT)
+            .reconnect_grace(GRACE);
+        self.start(change(hub).agents(ANY_PORT)).await
+    }
+
+    /// Starts a hub.
+    pub(crate) async fn start(&self, hub: adit_hub::Builder) -> Hub {
+        let hub = hub.bind().await.unwrap();
         Hub {
             agents: hub.agents_addresses().unwrap()[0],
             clients: hub.clients_address().unwrap(),
-            admin: hub.admin_address().unwrap(),
-            running: Running::start(|stop| hub.run(stop)),
+            admin: hub.admin_address().unwrap().unwrap(),
+            running: Running::start(|stop| hub.run(stop, std::future::pending())),
         }
     }
 

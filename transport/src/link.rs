@@ -149,6 +149,17 @@ impl HubLink {
         self.0.is_draining()
     }
 
+    /// TEMP
+    pub async fn draining(&self) {
+        while !self.is_draining() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+    /// TEMP
+    pub fn activity(&self) -> crate::liveness::Activity {
+        self.0.activity()
+    }
+
     /// Waits until the link has ended.
     pub async fn closed(&self) -> LinkError {
         self.0.closed().await

@@ -203,6 +203,9 @@ impl Listener {
         }
     }
 
+    /// TEMP
+    pub fn refuse_new(&self) {}
+
     /// Closes every link and takes no more.
     pub fn close(&self, reason: &str) {
         self.endpoint.close(varint(Code::NO_ERROR), reason.as_bytes());

@@ -155,6 +155,14 @@ impl Link {
         self.0.connection.rtt()
     }
 
+    pub(crate) fn activity(&self) -> crate::liveness::Activity {
+        let stats = self.0.connection.stats();
+        crate::liveness::Activity {
+            received: stats.frame_rx.acks + stats.frame_rx.stream + stats.frame_rx.ping,
+            sent: stats.frame_tx.stream + stats.frame_tx.ping,
+        }
+    }
+
     pub(crate) fn is_draining(&self) -> bool {
         self.0.peer.is_draining()
     }

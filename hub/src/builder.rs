@@ -1,0 +1,260 @@
+//! What a hub is started with, and what can be wrong with it.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use adit_certs::{Credentials, TrustDomain};
+use adit_transport::{BindError, Listener, Tuning};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::attach::Attach;
+use crate::call::{Calls, Routing};
+use crate::domain::AgentDomain;
+use crate::hub::Hub;
+use crate::pools::Pool;
+use crate::registry::Registry;
+
+/// How long a call waits for an agent that is not connected, unless told otherwise.
+pub const RECONNECT_GRACE: Duration = Duration::from_secs(3);
+
+/// How long a stopping hub lets calls run, unless told otherwise.
+pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Settings of a hub. Each has a default but the credentials, which are needed to begin with.
+///
+/// ```no_run
+/// # async fn hub(credentials: adit_certs::Credentials) -> Result<(), Box<dyn std::error::Error>> {
+/// let hub = adit_hub::Hub::builder(credentials)
+///     .agents("0.0.0.0:4433".parse()?)
+///     .clients("127.0.0.1:9090".parse()?)
+///     .bind()
+///     .await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Builder {
+    credentials: Credentials,
+    agents: Vec<SocketAddr>,
+    clients: SocketAddr,
+    admin: Option<SocketAddr>,
+    agent_domain: Option<AgentDomain>,
+    pools: Vec<Pool>,
+    trust_domain: Option<TrustDomain>,
+    reconnect_grace: Duration,
+    drain_timeout: Duration,
+    tuning: Tuning,
+}
+
+/// Why a hub could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Anybody who reaches the port could call every agent.
+    #[error(
+        "{flag} {address}: anybody who reaches this address could use it, for it has neither TLS nor \
+         authentication; use a loopback address such as 127.0.0.1:{}", address.port()
+    )]
+    Exposed {
+        /// The flag that names the address.
+        flag: &'static str,
+        /// The address.
+        address: SocketAddr,
+    },
+    /// A TCP port can't be had.
+    #[error("cannot listen on {flag} {address}: {source}; choose another address with {flag}")]
+    Listen {
+        /// The flag that names the address.
+        flag: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A UDP port can't be had.
+    #[error(transparent)]
+    Agents(#[from] BindError),
+    /// Neither the CA nor the configuration says whose agents may connect.
+    #[error("the CA names no trust domain: say with --trust-domain whose agents may connect")]
+    NoTrustDomain,
+    /// The CA says one thing and the configuration another.
+    #[error("--trust-domain {configured} is not the CA's, which is {certified}: leave the flag out")]
+    OtherTrustDomain {
+        /// What the configuration says.
+        configured: TrustDomain,
+        /// What the CA says.
+        certified: TrustDomain,
+    },
+    /// The certificate cannot be used.
+    #[error("cannot use the hub's certificate for TLS: {0}")]
+    Tls(String),
+}
+
+impl Builder {
+    pub(crate) fn new(credentials: Credentials) -> Self {
+        Self {
+            credentials,
+            agents: Vec::new(),
+            clients: (Ipv4Addr::LOCALHOST, 9090).into(),
+            admin: None,
+            agent_domain: None,
+            pools: Vec::new(),
+            trust_domain: None,
+            reconnect_grace: RECONNECT_GRACE,
+            drain_timeout: DRAIN_TIMEOUT,
+            tuning: Tuning::default(),
+        }
+    }
+
+    /// A UDP address for agents; may be called again for further ones. Unless it is called: `0.0.0.0:4433`.
+    #[must_use]
+    pub fn agents(mut self, address: SocketAddr) -> Self {
+        self.agents.push(address);
+        self
+    }
+
+    /// The TCP address for clients. Unless it is called: `127.0.0.1:9090`.
+    #[must_use]
+    pub fn clients(mut self, address: SocketAddr) -> Self {
+        self.clients = address;
+        self
+    }
+
+    /// The TCP address for operators, a loopback address. Unless it is called there is no such port.
+    #[must_use]
+    pub fn admin(mut self, address: SocketAddr) -> Self {
+        self.admin = Some(address);
+        self
+    }
+
+    /// A client that dials `<agent id>.<domain>` means that agent.
+    #[must_use]
+    pub fn agent_domain(mut self, domain: AgentDomain) -> Self {
+        self.agent_domain = Some(domain);
+        self
+    }
+
+    /// The agents that have these services are equal, and share the calls that name no agent; may be called again.
+    #[must_use]
+    pub fn pool(mut self, pool: Pool) -> Self {
+        self.pools.push(pool);
+        self
+    }
+
+    /// Whose agents may connect. Needed only with a CA that doesn't say it.
+    #[must_use]
+    pub fn trust_domain(mut self, trust_domain: TrustDomain) -> Self {
+        self.trust_domain = Some(trust_domain);
+        self
+    }
+
+    /// How long a call waits for an agent that is not connected: [`RECONNECT_GRACE`] unless it is called.
+    #[must_use]
+    pub fn reconnect_grace(mut self, grace: Duration) -> Self {
+        self.reconnect_grace = grace;
+        self
+    }
+
+    /// How long calls may go on once the hub is told to stop: [`DRAIN_TIMEOUT`] unless it is called.
+    #[must_use]
+    pub fn drain_timeout(mut self, timeout: Duration) -> Self {
+        self.drain_timeout = timeout;
+        self
+    }
+
+    /// Settings of the links.
+    #[must_use]
+    pub fn tuning(mut self, tuning: Tuning) -> Self {
+        self.tuning = tuning;
+        self
+    }
+
+    /// Checks all that can be checked without opening a port.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`] names the setting that has to change.
+    pub fn check(&self) -> Result<(), StartError> {
+        let admin = self.admin.map(|address| ("--admin", address));
+        for (flag, address) in admin.into_iter().chain([("--clients", self.clients)]) {
+            if !address.ip().is_loopback() {
+                return Err(StartError::Exposed { flag, address });
+            }
+        }
+        self.whose_agents()?;
+        self.agents_tls()?;
+        Ok(())
+    }
+
+    /// Opens the hub's ports. Connections wait in them until [`Hub::run`].
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`] names the setting that has to change.
+    pub async fn bind(self) -> Result<Hub, StartError> {
+        self.check()?;
+        let tls = self.agents_tls()?;
+        let secret = self.credentials.private_key_der();
+        let everywhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 4433));
+        let agents = match self.agents.as_slice() {
+            [] => std::slice::from_ref(&everywhere),
+            agents => agents,
+        };
+        let agents = agents
+            .iter()
+            .map(|&address| Listener::bind(address, tls.clone(), secret, self.tuning.clone()).map(Arc::new))
+            .collect::<Result<_, _>>()?;
+        let registry = Arc::new(Registry::new());
+        let attach = Attach {
+            registry: Arc::clone(&registry),
+            trust_domain: self.whose_agents()?,
+            draining: CancellationToken::new(),
+        };
+        let routing = Routing {
+            agent_domain: self.agent_domain,
+            pools: self.pools.into_iter().collect(),
+            reconnect_grace: self.reconnect_grace,
+        };
+        let admin = match self.admin {
+            Some(address) => Some(listen("--admin", address).await?),
+            None => None,
+        };
+        Ok(Hub {
+            agents,
+            clients: listen("--clients", self.clients).await?,
+            admin,
+            attach,
+            calls: Arc::new(Calls::new(registry, routing)),
+            drain_timeout: self.drain_timeout,
+        })
+    }
+
+    fn agents_tls(&self) -> Result<rustls::ServerConfig, StartError> {
+        let tls = self.credentials.server_config();
+        tls.map_err(|error| StartError::Tls(error.to_string()))
+    }
+
+    fn whose_agents(&self) -> Result<TrustDomain, StartError> {
+        match (self.credentials.trust_domain(), &self.trust_domain) {
+            (Some(certified), Some(configured)) if certified != configured => {
+                Err(StartError::OtherTrustDomain {
+                    configured: configured.clone(),
+                    certified: certified.clone(),
+                })
+            }
+            (Some(trust_domain), _) | (None, Some(trust_domain)) => Ok(trust_domain.clone()),
+            (None, None) => Err(StartError::NoTrustDomain),
+        }
+    }
+}
+
+async fn listen(flag: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
+    let listener = TcpListener::bind(address).await;
+    listener.map_err(|source| StartError::Listen {
+        flag,
+        address,
+        source,
+    })
+}
