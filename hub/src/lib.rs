@@ -19,6 +19,9 @@
 mod admin;
 mod attach;
 mod balance;
+#[cfg(feature = "bench")]
+#[doc(hidden)]
+pub mod bench;
 mod builder;
 mod call;
 mod control;
