@@ -20,7 +20,7 @@ pub mod rh3;
 pub mod tuning;
 
 pub use body::{Body, BodyError};
-pub use link::{AgentLink, CallError, Delivered, HubLink, LinkError, Reset};
+pub use link::{AgentLink, CallError, Delivered, HubLink, LinkError, Reset, Standing};
 pub use liveness::{Activity, Dead, Liveness, Sample, Verdict};
 pub use quic::endpoint::{
     BindError, DialError, Dialer, HANDSHAKE_TIMEOUT, HANDSHAKES, Handshake, HandshakeError, Listener,

@@ -7,6 +7,7 @@ use http::{Request, Response, request};
 use rustls::pki_types::CertificateDer;
 
 use crate::body::Body;
+use crate::liveness::Activity;
 use crate::quic::{agent, hub};
 use crate::rh3::code::Code;
 
@@ -24,6 +25,10 @@ pub struct AgentLink(pub(crate) agent::Link);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the call was given up: {0}")]
 pub struct Reset(pub Code);
+
+/// Among the extensions of a response it says that the call lasts as long as the link: nobody waits for its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing;
 
 /// Whether anybody can have seen a call that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,14 +154,13 @@ impl HubLink {
         self.0.is_draining()
     }
 
-    /// TEMP
+    /// Waits until the agent says that it takes no new calls.
     pub async fn draining(&self) {
-        while !self.is_draining() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        self.0.draining().await;
     }
-    /// TEMP
-    pub fn activity(&self) -> crate::liveness::Activity {
+
+    /// What the link has received and sent so far.
+    pub fn activity(&self) -> Activity {
         self.0.activity()
     }
 
@@ -197,6 +201,25 @@ impl AgentLink {
     /// The measured round-trip time of the link.
     pub fn round_trip(&self) -> Duration {
         self.0.round_trip()
+    }
+
+    /// What the link has received and sent so far.
+    pub fn activity(&self) -> Activity {
+        self.0.activity()
+    }
+
+    /// Calls that run now, but for [`Standing`] ones.
+    pub fn calls(&self) -> usize {
+        self.0.calls()
+    }
+
+    /// Takes no new calls: tells the hub so (HTTP/3 GOAWAY), and refuses unseen those that come all the same
+    /// (`H3_REQUEST_REJECTED`), so that the hub may make them elsewhere. Those that run go on, for as long as
+    /// [`serve`](Self::serve) is polled.
+    ///
+    /// Ready once none of them runs any more, but for [`Standing`] ones. May be called again.
+    pub async fn drain(&self) {
+        self.0.drain().await;
     }
 
     /// Ends the link now. Calls that run on it fail; `reason` is told to the hub.

@@ -157,8 +157,9 @@ impl Liveness {
             .is_some_and(|heartbeat| heartbeat.sequence == sequence)
         {
             self.unanswered = None;
+            self.put_heartbeat_off(now);
         }
-        self.heard(now);
+        self.alive();
     }
 
     /// The peer sent a heartbeat of its own: this end needn't soon.
@@ -212,10 +213,9 @@ impl Liveness {
     /// peer's fault.
     fn forgive(&mut self, late: Duration) {
         let sent = self.unanswered.as_mut().map(|heartbeat| &mut heartbeat.sent);
-        for since in [self.unacknowledged.as_mut(), self.owed.as_mut(), sent] {
-            if let Some(since) = since {
-                *since += late;
-            }
+        let all = [self.unacknowledged.as_mut(), self.owed.as_mut(), sent];
+        for since in all.into_iter().flatten() {
+            *since += late;
         }
     }
 
@@ -235,7 +235,8 @@ impl Liveness {
     fn silent_since(&self, calls: usize) -> Option<Instant> {
         let heartbeat = self.unanswered.map(|heartbeat| heartbeat.sent);
         let asked = [self.unacknowledged, heartbeat].into_iter().flatten().min()?;
-        if calls > 0 { self.owed } else { Some(asked) }
+        let owed = self.owed?;
+        Some(if calls > 0 { owed } else { owed.max(asked) })
     }
 
     fn send(&mut self, now: Instant) -> u64 {

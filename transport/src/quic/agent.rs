@@ -2,13 +2,15 @@
 
 use std::net::SocketAddr;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::BytesMut;
 use http::{Request, Response};
 use quinn::{Connection, Endpoint};
 use rustls::pki_types::CertificateDer;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{Instrument as _, debug};
@@ -18,9 +20,10 @@ use super::readers::Readers;
 use super::receive::{MessageReader, ReceiveError, ReceivedBody};
 use super::send::send_message;
 use super::stream::{RecvHalf, SendHalf};
-use super::{certificates, close};
+use super::{activity, certificates, close};
 use crate::body::Body;
-use crate::link::{LinkError, Reset};
+use crate::link::{LinkError, Reset, Standing};
+use crate::liveness::Activity;
 use crate::rh3::code::Code;
 use crate::rh3::{Role, head};
 use crate::tuning::Tuning;
@@ -41,16 +44,34 @@ pub(crate) struct Link {
     peer: Arc<Peer>,
     readers: Arc<Readers>,
     max_header_section: u32,
+    accepting: Mutex<Accepting>,
+    goaway: mpsc::Sender<u64>,
+    running: Arc<Count>,
     _control: AbortOnDropHandle<()>,
 }
+
+/// Which of the hub's streams are served.
+#[derive(Debug)]
+struct Accepting {
+    /// The first that has not been accepted.
+    next: u64,
+    draining: bool,
+}
+
+/// The hub's first bidirectional stream, as QUIC's server (RFC 9000 §2.1); its others follow in steps of four.
+const FIRST_STREAM: u64 = 1;
+const STREAM_STEP: u64 = 4;
 
 impl Link {
     pub(super) fn new(endpoint: Endpoint, connection: Connection, tuning: &Tuning) -> Self {
         let peer = Arc::new(Peer::new());
+        let (goaway, goaways) = mpsc::channel(1);
         let control = {
             let (connection, peer) = (connection.clone(), Arc::clone(&peer));
             let max_header_section = tuning.max_header_section;
-            async move { control::watch(&connection, &peer, Role::Server, max_header_section).await }
+            async move {
+                control::watch(&connection, &peer, Role::Server, max_header_section, goaways).await;
+            }
         };
         Self {
             readers: Readers::new(connection.clone(), tuning),
@@ -59,6 +80,12 @@ impl Link {
             connection,
             peer,
             max_header_section: tuning.max_header_section,
+            accepting: Mutex::new(Accepting {
+                next: FIRST_STREAM,
+                draining: false,
+            }),
+            goaway,
+            running: Arc::default(),
             _control: AbortOnDropHandle::new(tokio::spawn(control.in_current_span())),
         }
     }
@@ -83,11 +110,17 @@ impl Link {
             // One that panicked has reset its stream, and is no concern of the others.
             while calls.try_join_next().is_some() {}
             // Wrapped here, because a task can be dropped before it first runs.
-            let send = SendHalf::new(send);
+            let mut send = SendHalf::new(send);
             // A handler may answer before it has read all of the request: to stop there is no error
             // (RFC 9114 §4.1.1).
-            let recv = RecvHalf::new(recv, Code::NO_ERROR);
+            let mut recv = RecvHalf::new(recv, Code::NO_ERROR);
+            let Some(running) = self.admit(send.id()) else {
+                send.reset(Code::REQUEST_REJECTED);
+                recv.stop(Code::REQUEST_REJECTED);
+                continue;
+            };
             let call = Call {
+                running,
                 peer: Arc::clone(&self.peer),
                 readers: Arc::clone(&self.readers),
                 max_header_section: self.max_header_section,
@@ -95,6 +128,42 @@ impl Link {
             // Boxed, because a task moves its future several times before it runs, and this one is large.
             calls.spawn(Box::pin(call.run(send, recv, handler.clone())));
         }
+    }
+
+    /// Counts a call in, unless the link drains. Every stream below the id in the GOAWAY is served, and none above it.
+    fn admit(&self, stream: u64) -> Option<Running> {
+        let mut accepting = self.accepting();
+        if accepting.draining {
+            return None;
+        }
+        accepting.next = stream + STREAM_STEP;
+        Some(Running::new(&self.running))
+    }
+
+    fn accepting(&self) -> MutexGuard<'_, Accepting> {
+        // Nothing panics under this lock.
+        self.accepting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) async fn drain(&self) {
+        let first = {
+            let mut accepting = self.accepting();
+            let already = std::mem::replace(&mut accepting.draining, true);
+            (!already).then_some(accepting.next)
+        };
+        if let Some(id) = first {
+            // There is room for the one that is ever sent, unless the link has ended.
+            let _ = self.goaway.try_send(id);
+        }
+        self.running.none_left().await;
+    }
+
+    pub(crate) fn calls(&self) -> usize {
+        self.running.count.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn activity(&self) -> Activity {
+        activity(&self.connection)
     }
 
     pub(crate) fn peer_certificates(&self) -> &[CertificateDer<'static>] {
@@ -124,8 +193,48 @@ impl Drop for Link {
     }
 }
 
+/// How many calls run that somebody may wait for.
+#[derive(Debug, Default)]
+struct Count {
+    count: AtomicUsize,
+    none: Notify,
+}
+
+impl Count {
+    async fn none_left(&self) {
+        loop {
+            // Listened for before the look, so that the last one can't end between the two.
+            let mut none = pin!(self.none.notified());
+            none.as_mut().enable();
+            if self.count.load(Ordering::Acquire) == 0 {
+                return;
+            }
+            none.await;
+        }
+    }
+}
+
+/// A call that is counted until it is dropped.
+struct Running(Arc<Count>);
+
+impl Running {
+    fn new(count: &Arc<Count>) -> Self {
+        count.count.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(count))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if self.0.count.fetch_sub(1, Ordering::Release) == 1 {
+            self.0.none.notify_waiters();
+        }
+    }
+}
+
 /// One call that the hub makes.
 struct Call {
+    running: Running,
     peer: Arc<Peer>,
     readers: Arc<Readers>,
     max_header_section: u32,
@@ -162,6 +271,8 @@ impl Call {
         };
 
         let (parts, body) = response.into_parts();
+        let standing = parts.extensions.get::<Standing>().is_some();
+        let _running = (!standing).then_some(self.running);
         let mut head = BytesMut::with_capacity(256);
         let size = head::encode_response(parts.status, &parts.headers, &mut head);
         if size > self.peer.max_header_section() {

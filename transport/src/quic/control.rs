@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -10,13 +11,15 @@ use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use quinn::{Connection, RecvStream};
+use tokio::sync::{Notify, mpsc};
+use tokio::time::timeout;
 
 use super::close_for;
 use super::stream::{RecvHalf, SendHalf};
 use crate::rh3::Role;
 use crate::rh3::code::Code;
 use crate::rh3::error::ProtocolError;
-use crate::rh3::frame::{Frame, FrameDecoder, stream_type};
+use crate::rh3::frame::{Frame, FrameDecoder, put_goaway, stream_type};
 use crate::rh3::qpack::instructions::{DecoderInstructions, check_encoder_instructions};
 use crate::rh3::settings::Settings;
 use crate::rh3::varint as h3_varint;
@@ -32,6 +35,7 @@ const NO_GOAWAY: u64 = u64::MAX;
 pub(super) struct Peer {
     settings: OnceLock<Settings>,
     goaway: AtomicU64,
+    drained: Notify,
 }
 
 impl Peer {
@@ -39,6 +43,17 @@ impl Peer {
         Self {
             settings: OnceLock::new(),
             goaway: AtomicU64::new(NO_GOAWAY),
+            drained: Notify::new(),
+        }
+    }
+
+    /// Waits for a GOAWAY.
+    pub(super) async fn draining(&self) {
+        // Listened for before the look, so that it can't come between the two.
+        let mut drained = pin!(self.drained.notified());
+        drained.as_mut().enable();
+        if !self.is_draining() {
+            drained.await;
         }
     }
 
@@ -65,16 +80,24 @@ impl Peer {
     fn goaway(&self, id: u64, role: Role) {
         if role == Role::Client {
             self.goaway.store(id, Ordering::Relaxed);
+            self.drained.notify_waiters();
         }
     }
 }
 
-/// Sends this end's settings, then watches the peer's unidirectional streams until the link ends.
+/// Sends this end's settings, then watches the peer's unidirectional streams until the link ends, and sends a GOAWAY
+/// with each id that comes through `goaway`.
 ///
 /// Closes the link when the peer breaks the protocol on one of them.
-pub(super) async fn watch(connection: &Connection, peer: &Peer, role: Role, max_header_section: u32) {
+pub(super) async fn watch(
+    connection: &Connection,
+    peer: &Peer,
+    role: Role,
+    max_header_section: u32,
+    mut goaway: mpsc::Receiver<u64>,
+) {
     // Closing a control stream is an error (RFC 9114 §6.2.1): this one lives as long as the link.
-    let _control = match tokio::time::timeout(CONTROL_TIMEOUT, open(connection, max_header_section)).await {
+    let mut control = match timeout(CONTROL_TIMEOUT, open(connection, max_header_section)).await {
         Ok(Ok(control)) => control,
         Ok(Err(_)) => return,
         Err(_) => {
@@ -89,6 +112,12 @@ pub(super) async fn watch(connection: &Connection, peer: &Peer, role: Role, max_
     let mut readers = FuturesUnordered::new();
     loop {
         tokio::select! {
+            Some(id) = goaway.recv() => {
+                let mut frame = BytesMut::new();
+                put_goaway(&mut frame, id);
+                // A peer that grants no room for it is told by the end of the link.
+                let _ = timeout(CONTROL_TIMEOUT, control.write(&mut [frame.freeze()])).await;
+            }
             accepted = connection.accept_uni() => match accepted {
                 Ok(stream) => readers.push(read(stream, peer, role, &seen)),
                 Err(_) => return,

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use quinn::crypto::rustls::{NoInitialCipherSuite, QuicClientConfig, QuicServerConfig};
@@ -110,6 +111,7 @@ pub struct Listener {
     endpoint: Endpoint,
     tuning: Arc<Tuning>,
     handshakes: Arc<Semaphore>,
+    refusing: AtomicBool,
 }
 
 /// A peer that has begun to connect.
@@ -155,6 +157,7 @@ impl Listener {
             endpoint,
             tuning: Arc::new(tuning),
             handshakes: Arc::new(Semaphore::new(HANDSHAKES)),
+            refusing: AtomicBool::new(false),
         })
     }
 
@@ -179,6 +182,11 @@ impl Listener {
 
     fn begin(&self, incoming: Incoming) -> Option<Handshake> {
         let peer = incoming.remote_address();
+        if self.refusing.load(Ordering::Relaxed) {
+            debug!(%peer, "refused a link: this end is stopping");
+            incoming.refuse();
+            return None;
+        }
         let Ok(permit) = Arc::clone(&self.handshakes).try_acquire_owned() else {
             warn!(%peer, limit = HANDSHAKES, "refused a link: too many handshakes are under way");
             incoming.refuse();
@@ -203,8 +211,12 @@ impl Listener {
         }
     }
 
-    /// TEMP
-    pub fn refuse_new(&self) {}
+    /// Refuses peers that begin to connect from now on; links and handshakes that are there go on.
+    ///
+    /// [`accept`](Self::accept) stays pending then, until [`close`](Self::close).
+    pub fn refuse_new(&self) {
+        self.refusing.store(true, Ordering::Relaxed);
+    }
 
     /// Closes every link and takes no more.
     pub fn close(&self, reason: &str) {

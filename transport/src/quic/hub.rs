@@ -11,6 +11,7 @@ use futures_util::poll;
 use http::{Response, request};
 use quinn::Connection;
 use rustls::pki_types::CertificateDer;
+use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument as _;
 
@@ -19,9 +20,10 @@ use super::readers::Readers;
 use super::receive::{MessageReader, ReceiveError, ReceivedBody};
 use super::send::{SendError, send_message};
 use super::stream::{RecvHalf, SendHalf};
-use super::{certificates, close};
+use super::{activity, certificates, close};
 use crate::body::Body;
 use crate::link::{CallError, Delivered, LinkError};
+use crate::liveness::Activity;
 use crate::rh3::code::Code;
 use crate::rh3::{Role, head};
 use crate::tuning::Tuning;
@@ -49,7 +51,11 @@ impl Link {
         let control = {
             let (connection, peer) = (connection.clone(), Arc::clone(&peer));
             let max_header_section = tuning.max_header_section;
-            async move { control::watch(&connection, &peer, Role::Client, max_header_section).await }
+            // A hub sends no GOAWAY: what it would say stops nothing.
+            let (_, goaway) = mpsc::channel(1);
+            async move {
+                control::watch(&connection, &peer, Role::Client, max_header_section, goaway).await;
+            }
         };
         Self(Arc::new(Inner {
             readers: Readers::new(connection.clone(), tuning),
@@ -155,12 +161,12 @@ impl Link {
         self.0.connection.rtt()
     }
 
-    pub(crate) fn activity(&self) -> crate::liveness::Activity {
-        let stats = self.0.connection.stats();
-        crate::liveness::Activity {
-            received: stats.frame_rx.acks + stats.frame_rx.stream + stats.frame_rx.ping,
-            sent: stats.frame_tx.stream + stats.frame_tx.ping,
-        }
+    pub(crate) fn activity(&self) -> Activity {
+        activity(&self.0.connection)
+    }
+
+    pub(crate) async fn draining(&self) {
+        self.0.peer.draining().await;
     }
 
     pub(crate) fn is_draining(&self) -> bool {

@@ -17,6 +17,7 @@ use rustls::pki_types::CertificateDer;
 use tracing::warn;
 
 use crate::link::LinkError;
+use crate::liveness::Activity;
 use crate::rh3::code::Code;
 use crate::rh3::error::ProtocolError;
 
@@ -58,6 +59,15 @@ fn is_orderly(code: quinn::VarInt) -> bool {
 }
 
 /// Closes a connection. One that has ended already keeps what ended it, which quinn would forget.
+/// What a connection has received and sent, counted in frames of authenticated packets.
+fn activity(connection: &quinn::Connection) -> Activity {
+    let stats = connection.stats();
+    Activity {
+        received: stats.frame_rx.acks + stats.frame_rx.stream + stats.frame_rx.ping,
+        sent: stats.frame_tx.stream + stats.frame_tx.ping,
+    }
+}
+
 fn close(connection: &quinn::Connection, code: Code, reason: &[u8]) {
     if connection.close_reason().is_none() {
         connection.close(varint(code), reason);
