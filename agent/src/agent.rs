@@ -18,18 +18,11 @@ use tracing::{Instrument as _, info, info_span, warn};
 
 use crate::attach::Control;
 use crate::dial::{Backoff, HubAddress};
-use crate::discover::{Services, discover};
 use crate::forward::Forwarder;
+use crate::offer::{self, Offer};
 
 /// The path of the control service.
 const CONTROL: &str = "/adit.tunnel.v1.Agent/";
-
-/// How soon upstreams are asked for their services again while some are unknown, because one is still starting;
-const ASK_SOON: Duration = Duration::from_secs(1);
-
-/// then twice as late each time, up to this, which is also how often those are asked that have answered: an upstream may
-/// be replaced by one with other services.
-const ASK_RARELY: Duration = Duration::from_secs(60);
 
 /// How long a stopping agent takes to tell its hubs.
 const GOODBYE: Duration = Duration::from_secs(1);
@@ -91,7 +84,7 @@ pub struct Agent {
     links: Vec<Link>,
     forwarder: Forwarder,
     /// Named in the configuration; otherwise the upstreams are asked.
-    services: Option<Services>,
+    services: Option<Vec<String>>,
 }
 
 /// What makes one link after another to one hub.
@@ -143,7 +136,7 @@ impl Agent {
         Ok(Self {
             links: links.collect(),
             forwarder: config.forwarder,
-            services: (!config.services.is_empty()).then_some(Services::Known(config.services)),
+            services: (!config.services.is_empty()).then_some(config.services),
         })
     }
 
@@ -151,24 +144,21 @@ impl Agent {
     pub async fn run(self, stop: impl Future<Output = ()>) {
         let stopping = CancellationToken::new();
         let mut tasks = JoinSet::new();
+        let (offer, mut known) = watch::channel(Offer::unasked());
         let linked = async {
             // The first hello says what the upstreams have, where they are up by then.
-            let services = match &self.services {
-                Some(services) => services.clone(),
-                None => discover(&self.forwarder).await,
-            };
-            let (known, services) = watch::channel(services);
+            if known.changed().await.is_err() {
+                return;
+            }
             for link in self.links {
                 let span = info_span!("link", hub = %link.hub);
-                tasks.spawn(link.keep(services.clone(), stopping.clone()).instrument(span));
+                tasks.spawn(link.keep(known.clone(), stopping.clone()).instrument(span));
             }
-            match self.services {
-                Some(_) => std::future::pending().await,
-                None => keep_asking(&self.forwarder, &known).await,
-            }
+            std::future::pending().await
         };
         tokio::select! {
             () = linked => {}
+            () = offer::keep(&self.forwarder, self.services, &offer) => {}
             () = stop => info!("stopping"),
         }
         stopping.cancel();
@@ -177,44 +167,13 @@ impl Agent {
     }
 }
 
-/// Asks the upstreams for their services now and then, and tells every link of a change.
-async fn keep_asking(forwarder: &Forwarder, known: &watch::Sender<Services>) {
-    let mut wait = ASK_SOON;
-    loop {
-        match &*known.borrow() {
-            Services::Known(names) => {
-                info!(?names, "services of the upstreams");
-                wait = ASK_RARELY;
-            }
-            Services::Unknown(reason) => info!(reason, "services of the upstreams are unknown"),
-        }
-        loop {
-            tokio::time::sleep(wait).await;
-            wait = (wait * 2).min(ASK_RARELY);
-            let services = discover(forwarder).await;
-            let changed = known.send_if_modified(|current| {
-                // An upstream that is down for a moment is not without services.
-                let forgets = matches!((&*current, &services), (Services::Known(_), Services::Unknown(_)));
-                let news = !forgets && *current != services;
-                if news {
-                    *current = services;
-                }
-                news
-            });
-            if changed {
-                break;
-            }
-        }
-    }
-}
-
 impl Link {
     /// Makes one link after another until told to stop.
-    async fn keep(mut self, services: watch::Receiver<Services>, stopping: CancellationToken) {
+    async fn keep(mut self, offer: watch::Receiver<Offer>, stopping: CancellationToken) {
         let mut backoff = Backoff::new();
         loop {
             self.hello.generation += 1;
-            let attempt = self.once(&services, &stopping);
+            let attempt = self.once(&offer, &stopping);
             let Some(held) = attempt.await else {
                 return;
             };
@@ -229,11 +188,7 @@ impl Link {
     }
 
     /// Makes one link and serves it to its end: how long it held, or `None` when told to stop.
-    async fn once(
-        &self,
-        services: &watch::Receiver<Services>,
-        stopping: &CancellationToken,
-    ) -> Option<Duration> {
+    async fn once(&self, offer: &watch::Receiver<Offer>, stopping: &CancellationToken) -> Option<Duration> {
         let link = tokio::select! {
             reached = self.hub.reach(&self.dialer) => match reached {
                 Ok(link) => link,
@@ -252,7 +207,7 @@ impl Link {
         info!(peer = %link.remote_address(), rtt = ?link.round_trip(), "connected to the hub");
         let since = Instant::now();
         tokio::select! {
-            reason = self.serve(&link, services.clone()) => {
+            reason = self.serve(&link, offer.clone()) => {
                 warn!(%reason, held = ?since.elapsed(), "lost the link to the hub");
                 Some(since.elapsed())
             }
@@ -276,12 +231,8 @@ impl Link {
         }
     }
 
-    async fn serve(
-        &self,
-        link: &AgentLink,
-        services: watch::Receiver<Services>,
-    ) -> adit_transport::LinkError {
-        let control = AgentServer::from_arc(Arc::new(Control::new(self.hello.clone(), services)));
+    async fn serve(&self, link: &AgentLink, offer: watch::Receiver<Offer>) -> adit_transport::LinkError {
+        let control = AgentServer::from_arc(Arc::new(Control::new(self.hello.clone(), offer)));
         let forwarder = self.forwarder.clone();
         link.serve(move |request| {
             let (control, forwarder) = (control.clone(), forwarder.clone());

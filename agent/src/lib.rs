@@ -9,6 +9,7 @@ mod attach;
 mod dial;
 pub mod discover;
 mod forward;
+mod offer;
 mod routes;
 mod upstream;
 
