@@ -51,6 +51,8 @@ pub(crate) enum ReachError {
 #[derive(Debug)]
 pub(crate) struct Backoff {
     below: Duration,
+    first: Duration,
+    longest: Duration,
 }
 
 impl HubAddress {
@@ -119,20 +121,34 @@ impl fmt::Display for HubAddress {
 
 impl Backoff {
     pub(crate) fn new() -> Self {
-        Self { below: FIRST_BACKOFF }
+        Self::between(FIRST_BACKOFF, LONGEST_BACKOFF)
+    }
+
+    /// The first wait is below `first`, and none is longer than `longest`.
+    pub(crate) fn between(first: Duration, longest: Duration) -> Self {
+        Self {
+            below: first,
+            first,
+            longest,
+        }
+    }
+
+    /// The next wait is below the first bound again.
+    pub(crate) fn start_over(&mut self) {
+        self.below = self.first;
     }
 
     /// The next wait.
     pub(crate) fn next(&mut self) -> Duration {
         let below = self.below;
-        self.below = (below * 2).min(LONGEST_BACKOFF);
+        self.below = (below * 2).min(self.longest);
         below.mul_f64(rand::random())
     }
 
     /// Starts over, after a link that held this long.
     pub(crate) fn held(&mut self, time: Duration) {
         if time >= STABLE {
-            *self = Self::new();
+            self.start_over();
         }
     }
 }

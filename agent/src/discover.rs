@@ -1,72 +1,68 @@
-//! Learns from its upstreams which services an agent has.
+//! Learns from its upstreams which services an agent has, by server reflection (`grpc.reflection.v1` and `v1alpha`).
 
-use std::collections::BTreeSet;
-use std::pin::Pin;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use adit_transport::{Body, BodyError, Code, Reset};
-use futures_util::future::join_all;
 use futures_util::stream;
-use http::{Request, Response};
-use http_body_util::BodyExt as _;
 use tonic_reflection::pb::{v1, v1alpha};
-use tower_service::Service;
 use tracing::debug;
 
-use crate::forward::Forwarder;
+use crate::channel::Channel;
+use crate::standing::{Board, Place, Standing};
 use crate::upstream::Upstream;
 
 /// Services that an agent advertises at the most; a hello has to stay small.
-pub const MAX_SERVICES: usize = 4096;
+pub(crate) const MAX_SERVICES: usize = 4096;
 
-/// How long the upstreams have to list their services, connecting included.
-pub const DISCOVERY_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long an upstream has to list its services.
+pub(crate) const DISCOVERY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Packages that every gRPC server may have. They say nothing about where a call belongs, and the hub answers for them.
-const COMMON_PACKAGES: [&str; 2] = ["grpc.reflection.", "grpc.health."];
+/// How soon an upstream is asked for its services again while they are unknown, because it is still starting;
+const ASK_SOON: Duration = Duration::from_secs(1);
+
+/// then twice as late each time, up to this, which is also how often it is asked when it has answered: it may be
+/// replaced by one with other services, behind a proxy that stays.
+pub(crate) const ASK_RARELY: Duration = Duration::from_secs(60);
+
+/// Between two questions, however often there is reason to ask.
+const ASK_PAUSE: Duration = Duration::from_millis(200);
 
 /// The services that an agent's upstreams have.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Services {
+pub(crate) enum Services {
     /// Exactly these full names, in order.
     Known(Vec<String>),
     /// Not all are known, for the reason in the text.
     Unknown(String),
 }
 
-/// Asks every upstream of `forwarder` for its services, by server reflection. Those that would be called at another
-/// upstream are left out.
-///
-/// It may be called again: an upstream that is down has unknown services until it is up.
-pub async fn discover(forwarder: &Forwarder) -> Services {
-    let lists = forwarder.routes().upstreams().map(|upstream| async move {
-        let services = match tokio::time::timeout(DISCOVERY_TIMEOUT, list(upstream)).await {
-            Ok(services) => services,
-            Err(_) => Err(format!(
-                "it did not answer within {} s",
-                DISCOVERY_TIMEOUT.as_secs()
-            )),
-        };
-        (upstream, services)
-    });
-    let mut names = BTreeSet::new();
-    for (upstream, services) in join_all(lists).await {
-        match services {
-            Ok(services) => names.extend(services.into_iter().filter(|service| {
-                !COMMON_PACKAGES.iter().any(|package| service.starts_with(package))
-                    && forwarder
-                        .routes()
-                        .find(service)
-                        .is_some_and(|has_it| has_it.is(upstream))
-            })),
-            Err(why) => {
-                debug!(%upstream, %why, "the upstream's services are unknown");
-                return Services::Unknown(format!(
-                    "the upstream {upstream} did not list its services: {why}; turn on server reflection there, or name the services with --service"
-                ));
+/// Why an upstream's services are unknown.
+#[derive(Debug, thiserror::Error)]
+enum Unlisted {
+    /// It is sure to have no list, whatever it had before.
+    #[error("it has no server reflection")]
+    NoReflection,
+    /// It may have one at another time.
+    #[error("{:?}: {}", .0.code(), .0.message())]
+    Failed(#[from] tonic::Status),
+    #[error("it did not answer within {} s", DISCOVERY_TIMEOUT.as_secs())]
+    TimedOut,
+}
+
+/// What all upstreams have together.
+pub(crate) fn services(board: &Board<'_>, standings: &[Standing]) -> Services {
+    let mut names = Vec::new();
+    for (upstream, standing) in board.with(standings) {
+        let why = match &standing.services {
+            Some(Ok(services)) => {
+                names.extend(services.iter().cloned());
+                continue;
             }
-        }
+            Some(Err(why)) => why,
+            None => standing.down().unwrap_or("it did not answer yet"),
+        };
+        return Services::Unknown(format!(
+            "the upstream {upstream} did not list its services: {why}; turn on server reflection there, or name the services with --service"
+        ));
     }
     if names.len() > MAX_SERVICES {
         return Services::Unknown(format!(
@@ -74,21 +70,54 @@ pub async fn discover(forwarder: &Forwarder) -> Services {
             names.len()
         ));
     }
-    Services::Known(names.into_iter().collect())
+    names.sort_unstable();
+    Services::Known(names)
+}
+
+/// Asks an upstream for its services, by server reflection, whenever there is reason to, and now and then.
+pub(crate) async fn keep_asking(place: Place<'_>) {
+    let mut wait = ASK_SOON;
+    let mut known = false;
+    loop {
+        // One that is down is asked when it is back.
+        let reasons = place
+            .wait_for(|standing| standing.connected, |standing| standing.asks)
+            .await;
+        let asked = tokio::time::timeout(DISCOVERY_TIMEOUT, list(place.upstream())).await;
+        match asked.unwrap_or(Err(Unlisted::TimedOut)) {
+            Ok(services) => {
+                place.lists(Ok(services));
+                known = true;
+                wait = ASK_RARELY;
+            }
+            Err(error) => {
+                debug!(upstream = %place.upstream(), %error, "the upstream's services are unknown");
+                // An upstream that fails for a moment is not without services.
+                if !known || matches!(error, Unlisted::NoReflection) {
+                    place.lists(Err(error.to_string()));
+                    known = false;
+                }
+            }
+        }
+        tokio::time::sleep(ASK_PAUSE).await;
+        let anew = place.wait_for(|standing| standing.asks != reasons, |_| ());
+        match tokio::time::timeout(wait, anew).await {
+            Ok(()) => wait = ASK_SOON,
+            Err(_) => wait = (wait * 2).min(ASK_RARELY),
+        }
+    }
 }
 
 /// What the upstream lists. Servers have version 1 of the reflection service, or only its forerunner.
-async fn list(upstream: &Upstream) -> Result<Vec<String>, String> {
-    let status = match list_v1(upstream).await {
-        Err(status) if status.code() == tonic::Code::Unimplemented => match list_v1alpha(upstream).await {
-            Err(status) if status.code() == tonic::Code::Unimplemented => {
-                return Err("it has no server reflection".to_owned());
-            }
-            answer => answer,
-        },
+async fn list(upstream: &Upstream) -> Result<Vec<String>, Unlisted> {
+    let answer = match list_v1(upstream).await {
+        Err(status) if status.code() == tonic::Code::Unimplemented => list_v1alpha(upstream).await,
         answer => answer,
     };
-    status.map_err(|status| format!("{:?}: {}", status.code(), status.message()))
+    answer.map_err(|status| match status.code() {
+        tonic::Code::Unimplemented => Unlisted::NoReflection,
+        _ => Unlisted::Failed(status),
+    })
 }
 
 /// Declares `list_v1` and `list_v1alpha`, whose messages are equal and of different types.
@@ -103,7 +132,7 @@ macro_rules! list {
                 host: String::new(),
                 message_request: Some(MessageRequest::ListServices(String::new())),
             };
-            let mut client = ServerReflectionClient::new(Channel(upstream.clone()));
+            let mut client = ServerReflectionClient::new(Channel::Pool(upstream.clone()));
             let mut answers = client
                 .server_reflection_info(stream::iter([request]))
                 .await?
@@ -136,26 +165,6 @@ macro_rules! list {
 
 list!(list_v1, v1);
 list!(list_v1alpha, v1alpha);
-
-/// An upstream as tonic's clients see it.
-#[derive(Clone)]
-struct Channel(Upstream);
-
-impl Service<Request<tonic::body::Body>> for Channel {
-    type Response = Response<Body>;
-    type Error = Reset;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Reset>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Reset>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<tonic::body::Body>) -> Self::Future {
-        let upstream = self.0.clone();
-        let request = request.map(|body| Body::new(body.map_err(|_| BodyError::Reset(Code::INTERNAL_ERROR))));
-        Box::pin(async move { upstream.call(request).await })
-    }
-}
 
 #[cfg(test)]
 mod tests;

@@ -4,18 +4,18 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use adit_proto::tunnel::v1;
+use futures_util::future::join_all;
 use tokio::sync::watch;
 use tracing::info;
 
-use crate::discover::{Services, discover};
+use crate::discover::{self, DISCOVERY_TIMEOUT, MAX_SERVICES, Services};
 use crate::forward::Forwarder;
+use crate::health;
+use crate::standing::{Board, Standing};
+use crate::upstream::Upstream;
 
-/// How soon upstreams are asked for their services again while some are unknown, because one is still starting;
-const ASK_SOON: Duration = Duration::from_secs(1);
-
-/// then twice as late each time, up to this, which is also how often those are asked that have answered: an upstream may
-/// be replaced by one with other services.
-const ASK_RARELY: Duration = Duration::from_secs(60);
+/// Between two offers: a health that flaps is told this often at the most.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// What an agent tells its hubs of its upstreams.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,7 +67,7 @@ impl From<&Health> for v1::Health {
 }
 
 /// Keeps `offer` right, for ever: `configured` are the full names of the services to advertise, and without them the
-/// upstreams are asked.
+/// upstreams are asked. Their health is watched in any case.
 ///
 /// It is marked as changed once at the start, when every upstream has answered or has had its time: that is the offer
 /// for the first hello. Later only news mark it.
@@ -76,40 +76,103 @@ pub(crate) async fn keep(
     configured: Option<Vec<String>>,
     offer: &watch::Sender<Offer>,
 ) {
-    if let Some(names) = configured {
-        offer.send_modify(|offer| offer.services = Services::Known(names));
-        return std::future::pending().await;
-    }
-    let services = discover(forwarder).await;
-    offer.send_modify(|offer| offer.services = services);
-    let mut wait = ASK_SOON;
+    let board = Board::new(forwarder, configured.as_deref());
+    let watches = board.places().filter_map(|place| {
+        let remote = place.upstream().remote()?;
+        Some(health::watch(remote, place))
+    });
+    let asks = board
+        .places()
+        .filter(|_| configured.is_none())
+        .map(discover::keep_asking);
+    tokio::join!(
+        join_all(watches),
+        join_all(asks),
+        publish(&board, configured.as_deref(), offer)
+    );
+}
+
+async fn publish(board: &Board<'_>, configured: Option<&[String]>, offer: &watch::Sender<Offer>) {
+    let mut news = board.subscribe();
+    let settled = news.wait_for(|standings| standings.iter().all(Standing::is_settled));
+    // What has no answer by then is told when it has one.
+    let _ = tokio::time::timeout(DISCOVERY_TIMEOUT, settled).await.is_ok();
+    let mut told = vec![Standing::default(); board.places().count()];
+    let mut first = true;
     loop {
-        match &offer.borrow().services {
-            Services::Known(names) => {
-                info!(?names, "services of the upstreams");
-                wait = ASK_RARELY;
-            }
-            Services::Unknown(reason) => info!(reason, "services of the upstreams are unknown"),
+        let standings = news.borrow_and_update().clone();
+        for ((upstream, now), before) in board.with(&standings).zip(&told) {
+            log(upstream, before, now);
         }
-        loop {
-            tokio::time::sleep(wait).await;
-            wait = (wait * 2).min(ASK_RARELY);
-            let services = discover(forwarder).await;
-            let changed = offer.send_if_modified(|current| {
-                // An upstream that is down for a moment is not without services.
-                let forgets = matches!(
-                    (&current.services, &services),
-                    (Services::Known(_), Services::Unknown(_))
-                );
-                let news = !forgets && current.services != services;
-                if news {
-                    current.services = services;
+        let services = match configured {
+            Some(names) => Services::Known(names.to_vec()),
+            None => discover::services(board, &standings),
+        };
+        let health = health(&standings);
+        offer.send_if_modified(|offer| {
+            let news = first || offer.services != services;
+            if news && configured.is_none() {
+                match &services {
+                    Services::Known(names) => info!(?names, "services of the upstreams"),
+                    Services::Unknown(reason) => info!(reason, "services of the upstreams are unknown"),
                 }
-                news
-            });
-            if changed {
-                break;
             }
+            // Two reasons for the same ignorance are the same to a hub.
+            let unknown = |services: &Services| matches!(services, Services::Unknown(_));
+            let same = unknown(&offer.services) && unknown(&services);
+            let changed = first || (news && !same) || offer.health != health;
+            *offer = Offer { services, health };
+            changed
+        });
+        told = standings;
+        first = false;
+        tokio::time::sleep(PAUSE).await;
+        if news.changed().await.is_err() {
+            // Not while the board is there.
+            return;
         }
     }
 }
+
+fn health(standings: &[Standing]) -> Health {
+    if !standings.is_empty() && standings.iter().all(|standing| standing.down().is_some()) {
+        return Health {
+            down: true,
+            not_serving: BTreeSet::new(),
+        };
+    }
+    let named = standings.iter().flat_map(|standing| {
+        let services = standing.services.iter().flatten().flatten();
+        services.filter(|service| standing.down().is_some() || standing.not_serving.contains(*service))
+    });
+    Health {
+        down: false,
+        not_serving: named.take(MAX_SERVICES).cloned().collect(),
+    }
+}
+
+/// Says what became of an upstream since `before`.
+fn log(upstream: &Upstream, before: &Standing, now: &Standing) {
+    match (before.down(), now.down()) {
+        (None, Some(why)) => info!(%upstream, why, "the upstream is down"),
+        (Some(_), None) => info!(%upstream, "the upstream is back"),
+        _ => {}
+    }
+    for service in now.not_serving.difference(&before.not_serving) {
+        info!(%upstream, service, "a service takes no calls: its upstream says so");
+    }
+    for service in before.not_serving.difference(&now.not_serving) {
+        let listed = now
+            .services
+            .iter()
+            .flatten()
+            .flatten()
+            .any(|known| known == service);
+        if listed && now.down().is_none() {
+            info!(%upstream, service, "a service takes calls again");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

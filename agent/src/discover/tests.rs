@@ -3,11 +3,14 @@
 use h2::server::Builder;
 use prost::Message as _;
 use prost_types::{FileDescriptorProto, FileDescriptorSet, ServiceDescriptorProto};
+use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 use tonic::service::Routes;
 use tonic_reflection::server;
 
 use super::*;
+use crate::forward::Forwarder;
+use crate::offer::{Offer, keep};
 use crate::upstream::tests::support::{Server, answer, soon, upstream};
 
 /// The descriptors of services of the package `shop`.
@@ -65,6 +68,15 @@ async fn serve(routes: Routes) -> (Upstream, AbortOnDropHandle<()>) {
     (upstream, AbortOnDropHandle::new(task))
 }
 
+/// The services of the first offer.
+async fn first(forwarder: &Forwarder) -> Services {
+    let (offer, mut told) = watch::channel(Offer::unasked());
+    tokio::select! {
+        () = keep(forwarder, None, &offer) => panic!("it ended"),
+        _ = told.changed() => told.borrow().services.clone(),
+    }
+}
+
 fn known(names: &[&str]) -> Services {
     Services::Known(names.iter().map(|name| (*name).to_owned()).collect())
 }
@@ -76,7 +88,7 @@ async fn both_versions_of_reflection_are_understood() {
         for upstream in [upstream, Upstream::service(routes)] {
             let forwarder = Forwarder::new([(None, upstream)]).unwrap();
             assert_eq!(
-                soon(discover(&forwarder)).await,
+                soon(first(&forwarder)).await,
                 known(&["shop.Carts", "shop.Orders"])
             );
         }
@@ -94,7 +106,7 @@ async fn only_what_is_called_at_an_upstream_counts() {
     ])
     .unwrap();
     assert_eq!(
-        soon(discover(&forwarder)).await,
+        soon(first(&forwarder)).await,
         known(&["shop.Carts", "shop.Orders"])
     );
 }
@@ -107,12 +119,12 @@ async fn an_upstream_that_does_not_tell_leaves_all_unknown() {
     drop(down);
     for (other, why) in [
         (Upstream::service(Routes::default()), "no server reflection"),
-        (nobody, "Unavailable"),
+        (nobody, "no connection to it can be made"),
         (silent.upstream(), "another question"),
     ] {
         let orders = (Some("shop".parse().unwrap()), Upstream::service(v1(&["Orders"])));
         let forwarder = Forwarder::new([orders, (None, other)]).unwrap();
-        let Services::Unknown(reason) = soon(discover(&forwarder)).await else {
+        let Services::Unknown(reason) = soon(first(&forwarder)).await else {
             panic!("{why}")
         };
         assert!(reason.contains(why) && reason.contains("--service"), "{reason}");
@@ -124,7 +136,7 @@ async fn too_many_services_are_not_cut_silently() {
     let names: Vec<_> = (0..=MAX_SERVICES).map(|number| format!("S{number}")).collect();
     let names: Vec<_> = names.iter().map(String::as_str).collect();
     let forwarder = Forwarder::new([(None, Upstream::service(v1(&names)))]).unwrap();
-    let Services::Unknown(reason) = soon(discover(&forwarder)).await else {
+    let Services::Unknown(reason) = soon(first(&forwarder)).await else {
         panic!("known")
     };
     assert!(reason.contains("4097") && reason.contains("4096"), "{reason}");
@@ -138,8 +150,11 @@ async fn an_upstream_that_never_answers_is_given_up() {
     })
     .await;
     let forwarder = Forwarder::new([(None, server.upstream())]).unwrap();
-    let Services::Unknown(reason) = soon(discover(&forwarder)).await else {
-        panic!("known")
-    };
-    assert!(reason.contains("within 5 s"), "{reason}");
+    let (offer, mut told) = watch::channel(Offer::unasked());
+    let given_up =
+        |offer: &Offer| matches!(&offer.services, Services::Unknown(why) if why.contains("within 5 s"));
+    tokio::select! {
+        () = keep(&forwarder, None, &offer) => {}
+        _ = soon(told.wait_for(given_up)) => {}
+    }
 }

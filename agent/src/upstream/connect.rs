@@ -4,17 +4,19 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::Poll;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::poll_fn;
 use h2::client::SendRequest;
 use rustls::pki_types::ServerName;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::Notify;
 use tokio_rustls::TlsConnector;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{Instrument as _, debug};
 
@@ -25,6 +27,12 @@ use super::tls::{ALPN_H2, TlsSettings};
 /// How long one attempt may take, from the look-up of the name to the upstream's SETTINGS. An upstream is near its
 /// agent, and a caller waits meanwhile.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a connection is silent before TCP asks whether the upstream's machine is still there, and asks again. A
+/// machine that has lost its power says no goodbye. gRPC servers end a connection that is pinged while it is idle; TCP's
+/// own probe is none of their business.
+const KEEPALIVE: Duration = Duration::from_secs(30);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Bytes of a response that an upstream may send ahead of a slow reader. An upstream is near its agent, so that this is
 /// soon filled again, and the link's own window behind it is what keeps a far reader busy.
@@ -45,7 +53,7 @@ const ADVERTISED_HEADERS: u32 = 1 << 20;
 
 /// No connection to an upstream came about. Nothing of a call was sent.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ConnectError {
+pub(crate) enum ConnectError {
     /// Nobody listens there, or the name is unknown.
     #[error("{0}")]
     Socket(#[source] io::Error),
@@ -76,15 +84,16 @@ pub(super) enum ConnectError {
 }
 
 /// Connects to `target` and waits until it is known how many calls the connection takes. `freed` is told whenever it
-/// takes more, or has ended.
+/// takes more, or has ended, and `closing` when it takes no more calls: it has ended, or the upstream has sent GOAWAY.
 pub(super) async fn connect(
     target: &Target,
     tls: Option<&TlsSettings>,
     freed: &Arc<Notify>,
+    closing: Option<&CancellationToken>,
 ) -> Result<Connection, ConnectError> {
     let attempt = async {
         match target {
-            Target::Http(host_port) => establish(tcp(host_port).await?, target, freed).await,
+            Target::Http(host_port) => establish(tcp(host_port).await?, target, freed, closing).await,
             Target::Https(host_port) => {
                 let tls = tls.ok_or(ConnectError::Name)?;
                 let name = match &tls.name {
@@ -101,11 +110,11 @@ pub(super) async fn connect(
                 if stream.get_ref().1.alpn_protocol() != Some(ALPN_H2) {
                     return Err(ConnectError::NoHttp2);
                 }
-                establish(stream, target, freed).await
+                establish(stream, target, freed, closing).await
             }
             Target::Unix(path) => {
                 let stream = UnixStream::connect(path).await.map_err(ConnectError::Socket)?;
-                establish(stream, target, freed).await
+                establish(stream, target, freed, closing).await
             }
         }
     };
@@ -120,12 +129,23 @@ async fn tcp(host_port: &HostPort) -> Result<TcpStream, ConnectError> {
         .map_err(ConnectError::Socket)?;
     // A call is small writes in both directions: each would wait for the acknowledgement of the one before it.
     stream.set_nodelay(true).map_err(ConnectError::Socket)?;
+    let keepalive = TcpKeepalive::new()
+        .with_time(KEEPALIVE)
+        .with_interval(KEEPALIVE_INTERVAL);
+    SockRef::from(&stream)
+        .set_tcp_keepalive(&keepalive)
+        .map_err(ConnectError::Socket)?;
     Ok(stream)
 }
 
 /// Speaks HTTP/2 on `io` until the upstream's SETTINGS are in, as gRPC clients do before they call a connection ready:
 /// whatever is no HTTP/2 server is found out before a call is sent, and no call is sent above the upstream's limit.
-async fn establish<T>(io: T, target: &Target, freed: &Arc<Notify>) -> Result<Connection, ConnectError>
+async fn establish<T>(
+    io: T,
+    target: &Target,
+    freed: &Arc<Notify>,
+    closing: Option<&CancellationToken>,
+) -> Result<Connection, ConnectError>
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -156,11 +176,30 @@ where
     .await?;
 
     let limit = Arc::new(AtomicUsize::new(connection.max_concurrent_send_streams()));
-    let driver = drive(connection, Arc::clone(&limit), Arc::clone(freed));
+    let closing = closing.map(|closing| Closing {
+        sender: sender.clone(),
+        told: closing.clone(),
+    });
+    let driver = drive(connection, Arc::clone(&limit), Arc::clone(freed), closing);
     let span = tracing::debug_span!("upstream", %target);
     let driver = AbortOnDropHandle::new(tokio::spawn(driver.instrument(span)));
     debug!(%target, streams = limit.load(Ordering::Relaxed), "connected to the upstream");
     Ok(Connection::new(sender, limit, Arc::clone(freed), driver))
+}
+
+/// Tells that a connection takes no more calls. h2 says so only to who asks, so it is asked whenever something came.
+struct Closing {
+    sender: SendRequest<Bytes>,
+    told: CancellationToken,
+}
+
+impl Closing {
+    fn look(&mut self) {
+        let mut context = Context::from_waker(Waker::noop());
+        if matches!(self.sender.poll_ready(&mut context), Poll::Ready(Err(_))) {
+            self.told.cancel();
+        }
+    }
 }
 
 /// Moves the connection's bytes until it ends, and keeps `limit` up to date.
@@ -168,6 +207,7 @@ async fn drive<T>(
     mut connection: h2::client::Connection<T, Bytes>,
     limit: Arc<AtomicUsize>,
     freed: Arc<Notify>,
+    mut closing: Option<Closing>,
 ) where
     T: AsyncRead + AsyncWrite + Unpin,
 {
@@ -177,9 +217,15 @@ async fn drive<T>(
         if limit.swap(now, Ordering::Relaxed) < now {
             freed.notify_waiters();
         }
+        if let Some(closing) = &mut closing {
+            closing.look();
+        }
         end
     })
     .await;
+    if let Some(closing) = closing {
+        closing.told.cancel();
+    }
     limit.store(0, Ordering::Relaxed);
     freed.notify_waiters();
     match end {

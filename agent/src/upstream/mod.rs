@@ -4,6 +4,7 @@ mod address;
 mod call;
 mod connect;
 mod connection;
+mod monitor;
 mod pool;
 mod service;
 mod tls;
@@ -27,6 +28,9 @@ pub use address::{HostPort, InvalidUpstream, ServicePrefix, Target, UpstreamAddr
 pub use call::MAX_HEADERS;
 pub use tls::{UpstreamTls, UpstreamTlsError};
 
+pub(crate) use monitor::Monitor;
+
+use connection::Slot;
 use pool::{NoPlace, Pool};
 use service::InProcess;
 
@@ -41,8 +45,9 @@ enum Kind {
     InProcess(InProcess),
 }
 
+/// A server at an address.
 #[derive(Debug)]
-struct Remote {
+pub(crate) struct Remote {
     pool: Pool,
     scheme: Scheme,
     authority: Authority,
@@ -99,6 +104,14 @@ impl Upstream {
         }
     }
 
+    /// The server, where it is not a service in this process.
+    pub(crate) fn remote(&self) -> Option<&Arc<Remote>> {
+        match &self.0 {
+            Kind::Remote(remote) => Some(remote),
+            Kind::InProcess(_) => None,
+        }
+    }
+
     /// Whether both are clones of one upstream.
     pub(crate) fn is(&self, other: &Self) -> bool {
         match (&self.0, &other.0) {
@@ -119,7 +132,7 @@ impl fmt::Display for Upstream {
 }
 
 impl Remote {
-    async fn call(&self, mut request: Request<Body>) -> Result<Response<Body>, Reset> {
+    async fn call(&self, request: Request<Body>) -> Result<Response<Body>, Reset> {
         let slot = match self.pool.place().await {
             Ok(slot) => slot,
             Err(none) => {
@@ -128,6 +141,10 @@ impl Remote {
                 return Ok(failure.into_response(Body::empty()));
             }
         };
+        self.call_in(slot, request).await
+    }
+
+    async fn call_in(&self, slot: Slot, mut request: Request<Body>) -> Result<Response<Body>, Reset> {
         let path = request.uri().path_and_query().cloned();
         *request.uri_mut() = self.uri(path);
         *request.version_mut() = Version::HTTP_2;

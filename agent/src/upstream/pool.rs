@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument as _;
 
@@ -89,6 +90,16 @@ impl Pool {
         &self.shared.target
     }
 
+    /// A connection that is none of the pool's. `freed` and `closing` are told as for [`connect`].
+    pub(super) async fn connect_apart(
+        &self,
+        freed: &Arc<Notify>,
+        closing: &CancellationToken,
+    ) -> Result<Connection, ConnectError> {
+        let Shared { target, tls, .. } = &*self.shared;
+        connect(target, tls.as_ref(), freed, Some(closing)).await
+    }
+
     /// A place for a call: at once where a connection has one, else on a new connection, else when a call ends.
     pub(super) async fn place(&self) -> Result<Slot, NoPlace> {
         if let Found::Place(slot) = self.shared.find() {
@@ -168,7 +179,7 @@ impl Shared {
         let shared = Arc::downgrade(self);
         let (target, tls, freed) = (self.target.clone(), self.tls.clone(), Arc::clone(&self.freed));
         let attempt = async move {
-            let connected = connect(&target, tls.as_ref(), &freed).await;
+            let connected = connect(&target, tls.as_ref(), &freed, None).await;
             if let Some(shared) = Weak::upgrade(&shared) {
                 let mut state = shared.lock();
                 let result = connected.map(|connection| state.connections.push(Arc::new(connection)));
