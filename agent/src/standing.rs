@@ -113,11 +113,11 @@ impl<'a> Place<'a> {
         then: impl FnOnce(&Standing) -> T,
     ) -> T {
         let mut news = self.board.subscribe();
-        match news.wait_for(|standings| true_of(&standings[self.index])).await {
-            Ok(standings) => then(&standings[self.index]),
-            // The board holds the sender, and is borrowed here.
-            Err(_) => std::future::pending().await,
+        if let Ok(standings) = news.wait_for(|standings| true_of(&standings[self.index])).await {
+            return then(&standings[self.index]);
         }
+        // Never: the board holds the sender, and is borrowed here.
+        std::future::pending().await
     }
 
     /// A connection to it was made.
