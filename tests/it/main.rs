@@ -25,5 +25,6 @@ mod fidelity;
 mod flow;
 mod kinds;
 mod restart;
+mod services;
 mod upstream_failures;
 mod upstreams;

@@ -114,7 +114,8 @@ async fn an_upstream_that_dies_in_the_call_is_lost() {
         let call = path.client.get_at("site-a", "/a.B/C");
         let death = async {
             called.notified().await;
-            die.notify_one();
+            // Every connection: the agent has one for watching too.
+            die.notify_waiters();
         };
         let (reply, ()) = tokio::join!(call, death);
         let said = reply.failed(Reason::UpstreamLost, Code::Unavailable, "maybe");

@@ -95,6 +95,12 @@ pub(crate) async fn serve(io: impl AsyncRead + AsyncWrite + Unpin, handler: Hand
     };
     while let Some(call) = connection.accept().await {
         match call {
+            // It has no health service. Agents ask, and the test's handler is for the test's calls.
+            Ok((request, mut respond)) if request.uri().path().starts_with("/grpc.health.") => {
+                let mut unimplemented = head();
+                unimplemented.headers_mut().extend(status("12"));
+                let _ = respond.send_response(unimplemented, true);
+            }
             Ok((request, respond)) => drop(calls.spawn(handler(Exchange { request, respond }))),
             Err(error) => panic!("{error:?}"),
         }
