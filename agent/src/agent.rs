@@ -154,7 +154,7 @@ impl Agent {
                 let span = info_span!("link", hub = %link.hub);
                 tasks.spawn(link.keep(known.clone(), stopping.clone()).instrument(span));
             }
-            std::future::pending().await
+            std::future::pending::<()>().await;
         };
         tokio::select! {
             () = linked => {}
