@@ -38,11 +38,12 @@ const MAX_ANSWER: usize = 4 << 10;
 
 /// Keeps the standing of the upstream at `place` right, for ever.
 pub(crate) async fn watch(remote: &Arc<Remote>, place: Place<'_>) {
-    let mut backoff = Backoff::between(FIRST_WAIT, LONGEST_WAIT);
+    let [mut after_refusal, mut after_loss] = [(); 2].map(|()| Backoff::between(FIRST_WAIT, LONGEST_WAIT));
     loop {
-        match remote.monitor().await {
+        let wait = match remote.monitor().await {
             Ok(monitor) => {
                 place.connected();
+                after_refusal.start_over();
                 let since = Instant::now();
                 tokio::select! {
                     () = follow(&monitor, place) => {}
@@ -51,13 +52,17 @@ pub(crate) async fn watch(remote: &Arc<Remote>, place: Place<'_>) {
                 // Not yet a reason to call it down: servers end connections that are old or idle.
                 debug!(upstream = %place.upstream(), held = ?since.elapsed(), "the connection that watches the upstream ended");
                 if since.elapsed() >= HELD {
-                    backoff.start_over();
+                    after_loss.start_over();
                     continue;
                 }
+                after_loss.next()
             }
-            Err(error) => place.unreachable(format!("no connection to it can be made: {error}")),
-        }
-        tokio::time::sleep(backoff.next()).await;
+            Err(error) => {
+                place.unreachable(format!("no connection to it can be made: {error}"));
+                after_refusal.next()
+            }
+        };
+        tokio::time::sleep(wait).await;
     }
 }
 
