@@ -91,6 +91,9 @@ pub enum LinkError {
     /// The peer closed it in order.
     #[error("closed by the peer ({0})")]
     Closed(String),
+    /// The peer will not have it, for this reason (`H3_REQUEST_REJECTED`): a further one fares no better as a rule.
+    #[error("refused by the peer: {0}")]
+    Refused(String),
     /// The peer broke the protocol, or says that this end did.
     #[error("protocol error: {0}")]
     Protocol(String),

@@ -31,6 +31,9 @@ impl From<quinn::ConnectionError> for LinkError {
             E::ApplicationClosed(close) if is_orderly(close.error_code) => {
                 Self::Closed(String::from_utf8_lossy(&close.reason).into_owned())
             }
+            E::ApplicationClosed(close) if code_of(close.error_code) == Code::REQUEST_REJECTED => {
+                Self::Refused(String::from_utf8_lossy(&close.reason).into_owned())
+            }
             E::ApplicationClosed(close) => Self::Protocol(format!(
                 "the peer closed the link: {} {}",
                 code_of(close.error_code),
