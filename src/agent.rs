@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use adit_agent::{Agent, Config, Forwarder, HubAddress, Upstream, UpstreamAddr, UpstreamTls};
+use adit_agent::{Agent, HubAddress, Upstream, UpstreamAddr, UpstreamTls};
 use adit_certs::{AgentId, CredentialFiles, Credentials, Role};
 use adit_transport::Congestion;
 use anyhow::Context as _;
@@ -123,11 +123,6 @@ impl AgentArgs {
 pub(crate) async fn run(args: AgentArgs) -> anyhow::Result<()> {
     logging::start();
     let tls = args.upstream_tls()?;
-    let upstreams = args
-        .upstream
-        .into_iter()
-        .map(|UpstreamAddr { prefix, target }| Ok((prefix, Upstream::at(target, &tls)?)));
-    let forwarder = Forwarder::new(upstreams.collect::<anyhow::Result<Vec<_>>>()?)?;
     let files = Files {
         certs: args.certs,
         ca: args.ca,
@@ -135,15 +130,20 @@ pub(crate) async fn run(args: AgentArgs) -> anyhow::Result<()> {
         key: args.key,
     };
     let files = files.resolve(|dir| CredentialFiles::agent(dir, &args.id))?;
-    let agent = Agent::new(Config {
-        credentials: Credentials::load(&files, Role::Agent)?,
-        id: args.id.clone(),
-        hubs: args.hub,
-        forwarder,
-        services: args.service,
-        tuning: link::tuning(args.congestion, args.link_memory, args.buffer_memory)?,
-    })?;
+    let mut agent = Agent::builder(args.id.clone(), Credentials::load(&files, Role::Agent)?).tuning(
+        link::tuning(args.congestion, args.link_memory, args.buffer_memory)?,
+    );
+    for hub in args.hub {
+        agent = agent.hub(hub);
+    }
+    for UpstreamAddr { prefix, target } in args.upstream {
+        agent = agent.upstream(prefix, Upstream::at(target, &tls)?);
+    }
+    for service in args.service {
+        agent = agent.advertise(service);
+    }
+    let agent = agent.build()?;
     info!(id = %args.id, congestion = %args.congestion, "the agent starts");
-    agent.run(process::told_to_stop()?).await;
+    agent.run(process::told_to_stop()?, std::future::pending()).await;
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroU16;
 use std::time::Duration;
 
-use adit_agent::{Agent, Forwarder, HubAddress, Upstream};
+use adit_agent::{Agent, HubAddress};
 use adit_certs::{
     AgentId, Authority, CredentialFiles, Credentials, Directory, Existing, Host, Role, Subject, TrustDomain,
     Validity,
@@ -62,17 +62,11 @@ pub(crate) async fn run(args: DemoArgs) -> anyhow::Result<()> {
         bail!("the hub has no port for agents");
     };
     let id: AgentId = AGENT.parse()?;
-    let agent = Agent::new(adit_agent::Config {
-        credentials: Credentials::load(&CredentialFiles::agent(files.path(), &id), Role::Agent)?,
-        id,
-        hubs: vec![agents.to_string().parse::<HubAddress>()?],
-        forwarder: Forwarder::new([(
-            None,
-            Upstream::service(adit_examples::route_guide::routes().await),
-        )])?,
-        services: Vec::new(),
-        tuning: Tuning::default(),
-    })?;
+    let credentials = Credentials::load(&CredentialFiles::agent(files.path(), &id), Role::Agent)?;
+    let agent = Agent::builder(id, credentials)
+        .hub(agents.to_string().parse::<HubAddress>()?)
+        .serve(adit_examples::route_guide::routes().await)
+        .build()?;
 
     introduce(agents, clients)?;
     let stopping = CancellationToken::new();
@@ -88,7 +82,7 @@ pub(crate) async fn run(args: DemoArgs) -> anyhow::Result<()> {
     };
     let ((), (), ended) = tokio::join!(
         hub.run(std::future::pending(), stopping.cancelled()),
-        agent.run(stopping.cancelled()),
+        agent.run(std::future::pending(), stopping.cancelled()),
         work
     );
     ended

@@ -145,6 +145,20 @@ impl Backoff {
         below.mul_f64(rand::random())
     }
 
+    /// No wait after a link that held, or after the first of all: whoever ends one link after another has the agent wait like
+    /// one that cannot be reached.
+    pub(crate) fn at_once(&mut self) -> Duration {
+        let fresh = self.below == self.first;
+        let wait = self.next();
+        if fresh { Duration::ZERO } else { wait }
+    }
+
+    /// The wait after a hub has refused the agent: about the longest, because somebody has to change something first.
+    pub(crate) fn refused(&mut self) -> Duration {
+        self.below = self.longest;
+        (self.longest + self.next()) / 2
+    }
+
     /// Starts over, after a link that held this long.
     pub(crate) fn held(&mut self, time: Duration) {
         if time >= STABLE {
@@ -203,6 +217,29 @@ mod tests {
         );
         backoff.held(STABLE);
         assert_eq!(backoff.below, FIRST_BACKOFF);
+    }
+
+    #[test]
+    fn only_the_first_wait_is_none() {
+        let mut backoff = Backoff::new();
+        assert_eq!(backoff.at_once(), Duration::ZERO);
+        assert_eq!(backoff.below, 2 * FIRST_BACKOFF);
+        backoff.at_once();
+        assert_eq!(backoff.below, 4 * FIRST_BACKOFF, "it was a wait like any other");
+        backoff.held(STABLE);
+        assert_eq!(backoff.at_once(), Duration::ZERO);
+    }
+
+    #[test]
+    fn who_is_refused_waits_long() {
+        let mut backoff = Backoff::new();
+        for _ in 0..20 {
+            let wait = backoff.refused();
+            assert!(
+                (LONGEST_BACKOFF / 2..=LONGEST_BACKOFF).contains(&wait),
+                "{wait:?}"
+            );
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::standing::{Board, Place, Standing};
 use crate::upstream::Upstream;
 
 /// Services that an agent advertises at the most; a hello has to stay small.
-pub(crate) const MAX_SERVICES: usize = 4096;
+pub const MAX_SERVICES: usize = 4096;
 
 /// How long an upstream has to list its services.
 pub(crate) const DISCOVERY_TIMEOUT: Duration = Duration::from_secs(5);

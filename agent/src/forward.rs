@@ -18,7 +18,7 @@ const CONTROL_PREFIX: &str = "/adit.";
 ///
 /// Clones share the upstreams' connections, which end with the last clone and the calls that run.
 #[derive(Clone, Debug)]
-pub struct Forwarder {
+pub(crate) struct Forwarder {
     routes: Arc<Routes>,
 }
 
@@ -28,7 +28,7 @@ impl Forwarder {
     ///
     /// # Errors
     /// Two have the same prefix, or two have none.
-    pub fn new(
+    pub(crate) fn new(
         upstreams: impl IntoIterator<Item = (Option<ServicePrefix>, Upstream)>,
     ) -> Result<Self, RoutesError> {
         Ok(Self {
@@ -44,7 +44,7 @@ impl Forwarder {
     ///
     /// # Errors
     /// The upstream reset the call, or whoever feeds the request's body did.
-    pub async fn call(&self, request: Request<Body>) -> Result<Response<Body>, Reset> {
+    pub(crate) async fn call(&self, request: Request<Body>) -> Result<Response<Body>, Reset> {
         match self.upstream(&request) {
             Ok(upstream) => upstream.call(request).await,
             Err(failure) => {

@@ -9,7 +9,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use adit_agent::{Agent, Forwarder, Upstream};
+use adit_agent::Agent;
 use adit_bench::certificates::{self, AGENT};
 use adit_bench::echo;
 use adit_bench::echo::pb::Payload;
@@ -133,18 +133,16 @@ async fn measure(args: &CongestionArgs, congestion: Congestion, path: Path) -> a
         .context("the hub has no port for agents")?;
     let clients = hub.clients_address()?;
     let relay = Relay::open(agents, path).await?;
-    let agent = Agent::new(adit_agent::Config {
-        credentials: certificates::agent(files.path())?,
-        id: AGENT.parse()?,
-        hubs: vec![relay.address().to_string().parse()?],
-        forwarder: Forwarder::new([(None, Upstream::service(echo::service()))])?,
-        services: vec![echo::SERVICE_NAME.to_owned()],
-        tuning,
-    })?;
+    let agent = Agent::builder(AGENT.parse()?, certificates::agent(files.path())?)
+        .hub(relay.address().to_string().parse()?)
+        .serve(echo::service())
+        .advertise(echo::SERVICE_NAME)
+        .tuning(tuning)
+        .build()?;
     let stop = CancellationToken::new();
     let mut nodes = JoinSet::new();
     nodes.spawn(hub.run(pending(), stop.clone().cancelled_owned()));
-    nodes.spawn(agent.run(stop.clone().cancelled_owned()));
+    nodes.spawn(agent.run(pending(), stop.clone().cancelled_owned()));
     let measured = load(args, clients).await;
     stop.cancel();
     while nodes.join_next().await.is_some() {}

@@ -10,7 +10,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use adit_agent::{Agent, Forwarder, HubAddress, Upstream};
+use adit_agent::{Agent, HubAddress};
 use adit_bench::certificates::{self, AGENT};
 use adit_bench::echo;
 use adit_bench::load::{self, CONNECTION_WINDOW, Load, STREAM_WINDOW};
@@ -147,15 +147,13 @@ async fn hub(certs: PathBuf, congestion: Congestion) -> anyhow::Result<()> {
 }
 
 async fn agent(certs: PathBuf, congestion: Congestion, hub: HubAddress) -> anyhow::Result<()> {
-    let agent = Agent::new(adit_agent::Config {
-        credentials: certificates::agent(&certs)?,
-        id: AGENT.parse()?,
-        hubs: vec![hub],
-        forwarder: Forwarder::new([(None, Upstream::service(echo::service()))])?,
-        services: vec![echo::SERVICE_NAME.to_owned()],
-        tuning: tuning(congestion),
-    })?;
-    agent.run(pending()).await;
+    let agent = Agent::builder(AGENT.parse()?, certificates::agent(&certs)?)
+        .hub(hub)
+        .serve(echo::service())
+        .advertise(echo::SERVICE_NAME)
+        .tuning(tuning(congestion))
+        .build()?;
+    agent.run(pending(), pending()).await;
     Ok(())
 }
 

@@ -9,6 +9,7 @@ use adit_proto::tunnel::v1::agent_event::Event;
 use adit_proto::tunnel::v1::agent_server::{Agent, AgentServer};
 use adit_proto::tunnel::v1::{AgentEvent, Hello, HubEvent, Services, ServicesChanged};
 use adit_transport::{AgentLink, Body, BodyError, Code, Dialer, HubLink, Listener, Reset, Tuning};
+use bytes::BytesMut;
 use futures_util::{Stream, StreamExt as _, stream};
 use http::{Request, Response};
 use http_body_util::{BodyExt as _, Full};
@@ -250,9 +251,7 @@ async fn by_hand(world: &World, upstream: &str) -> (crate::world::Agent, HubLink
     )
     .unwrap();
     let address = listener.local_addr().unwrap();
-    let agent = world.agent_with(address, "site-a", &[upstream], |config| {
-        config.services = vec!["a.B".to_owned()];
-    });
+    let agent = world.agent_with(address, "site-a", &[upstream], |agent| agent.advertise("a.B"));
     let handshake = soon(listener.accept()).await.unwrap();
     let link = soon(handshake.establish()).await.unwrap();
     (agent, link, listener)
@@ -270,6 +269,20 @@ async fn begin(link: &HubLink, path: &str) -> Response<Body> {
     soon(link.call(&head, body)).await.unwrap()
 }
 
+/// The next event of an agent, of which several may come at once.
+async fn next_event(events: &mut Body, heard: &mut BytesMut) -> AgentEvent {
+    loop {
+        if let Some(length) = heard.get(1..5) {
+            let end = 5 + u32::from_be_bytes(length.try_into().unwrap()) as usize;
+            if heard.len() >= end {
+                return AgentEvent::decode(&heard.split_to(end)[5..]).unwrap();
+            }
+        }
+        let frame = soon(events.frame()).await.unwrap().unwrap();
+        heard.extend_from_slice(&frame.into_data().unwrap());
+    }
+}
+
 #[tokio::test]
 async fn an_agent_is_attached_once_to_a_link() {
     let world = World::new();
@@ -277,9 +290,8 @@ async fn an_agent_is_attached_once_to_a_link() {
     let (_agent, link, _listener) = by_hand(&world, &server.url()).await;
     let first = begin(&link, "/adit.tunnel.v1.Agent/Attach").await;
     let mut events = first.into_body();
-    let frame = soon(events.frame()).await.unwrap().unwrap();
-    let data = frame.into_data().unwrap();
-    let said = AgentEvent::decode(data.slice(5..)).unwrap();
+    let mut heard = BytesMut::new();
+    let said = next_event(&mut events, &mut heard).await;
     let Some(Event::Hello(hello)) = said.event else {
         panic!("{said:?}");
     };
@@ -290,7 +302,12 @@ async fn an_agent_is_attached_once_to_a_link() {
 
     let second = begin(&link, "/adit.tunnel.v1.Agent/Attach").await;
     assert_eq!(second.headers()["grpc-status"], "6", "ALREADY_EXISTS");
-    // The first one goes on.
+    // The first one goes on: with a heartbeat, which asks whether the hello was heard, and then nothing.
+    let said = next_event(&mut events, &mut heard).await;
+    assert!(
+        matches!(said.event, Some(Event::Heartbeat(heartbeat)) if !heartbeat.reply),
+        "{said:?}"
+    );
     let quiet = tokio::time::timeout(Duration::from_millis(50), events.frame()).await;
     assert!(quiet.is_err(), "{quiet:?}");
 }

@@ -53,9 +53,9 @@ impl Watched {
         .await;
         let world = World::new();
         let hub = world.hub().await;
-        let agent = world.agent_with(hub.agents, "site-a", &[&server.url()], |config| {
+        let agent = world.agent_with(hub.agents, "site-a", &[&server.url()], |agent| {
             // Or its upstream would see the agent ask for its services.
-            config.services = vec!["a.B".to_owned()];
+            agent.advertise("a.B")
         });
         Self {
             hub,

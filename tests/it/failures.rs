@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use adit_proto::failure::Reason;
+use adit_transport::Tuning;
 use http::{HeaderValue, Method, Request};
 use tonic::Code;
 
@@ -101,8 +102,8 @@ async fn an_upstream_that_misses_the_deadline_is_left() {
         }
     })
     .await;
-    let _agent = world.agent_with(hub.agents, "site-a", &[&server.url()], |config| {
-        config.services = vec!["a.B".to_owned()];
+    let _agent = world.agent_with(hub.agents, "site-a", &[&server.url()], |agent| {
+        agent.advertise("a.B")
     });
     let client = RawClient::connect(hub.clients).await;
     for (path, at_once) in [("/a.B/Never", true), ("/a.B/Begin", false)] {
@@ -225,9 +226,12 @@ async fn an_agent_that_is_full_refuses_the_next_call_only() {
     let world = World::new();
     let hub = world.hub().await;
     let server = Server::echo().await;
-    let _agent = world.agent_with(hub.agents, "site-a", &[&server.url()], |config| {
+    let _agent = world.agent_with(hub.agents, "site-a", &[&server.url()], |agent| {
         // The hub's own call to the agent is one of them.
-        config.tuning.max_calls = 2;
+        agent.tuning(Tuning {
+            max_calls: 2,
+            ..Tuning::default()
+        })
     });
     let client = RawClient::connect(hub.clients).await;
     let (first, mut send) = client.send(to("site-a", "/a.B/C"), false).await;

@@ -31,8 +31,8 @@ impl Path {
         let server = Server::start(handler).await;
         let world = World::new();
         let hub = world.hub().await;
-        let agent = world.agent_with(hub.agents, "site-a", &[&server.url()], |config| {
-            config.services = vec!["a.B".to_owned()];
+        let agent = world.agent_with(hub.agents, "site-a", &[&server.url()], |agent| {
+            agent.advertise("a.B")
         });
         Self {
             client: RawClient::connect(hub.clients).await,

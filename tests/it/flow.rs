@@ -80,8 +80,8 @@ async fn stopped(readers: usize) {
     let world = World::new();
     let hub = world.hub().await;
     let server = Server::start(flood_or_echo).await;
-    let _agent = world.agent_with(hub.agents, "site-a", &[&server.url()], |config| {
-        config.services = vec!["a.B".to_owned()];
+    let _agent = world.agent_with(hub.agents, "site-a", &[&server.url()], |agent| {
+        agent.advertise("a.B")
     });
     // Its own connection: what a client does to itself is its own affair.
     let stopped = RawClient::connect_with(hub.clients, &Builder::new()).await;
@@ -135,8 +135,8 @@ async fn readers_that_stand_still_are_given_up_at_the_ceiling() {
         }
     })
     .await;
-    let _agent = world.agent_with(hub.agents, "site-a", &[&server.url()], |config| {
-        config.services = vec!["a.B".to_owned()];
+    let _agent = world.agent_with(hub.agents, "site-a", &[&server.url()], |agent| {
+        agent.advertise("a.B")
     });
     let stopped = RawClient::connect_with(hub.clients, &Builder::new()).await;
     let bodies = join_all((0..READERS).map(|_| stop_reading(&stopped, 4 * MIB))).await;

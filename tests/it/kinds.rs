@@ -39,8 +39,8 @@ async fn all_four_kinds_reach_the_only_agent_that_has_the_service() {
     let (sample, other) = (Sample::start().await, Server::echo().await);
     let _agents = [
         world.agent(&hub, "site-a", &sample.url()),
-        world.agent_with(hub.agents, "site-b", &[&other.url()], |config| {
-            config.services = vec!["echo.Echo".to_owned()];
+        world.agent_with(hub.agents, "site-b", &[&other.url()], |agent| {
+            agent.advertise("echo.Echo")
         }),
     ];
     let client = RawClient::connect(hub.clients).await;

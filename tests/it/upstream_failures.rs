@@ -28,9 +28,7 @@ impl Path {
     async fn to(upstreams: &[&str]) -> Self {
         let world = World::new();
         let hub = world.hub().await;
-        let agent = world.agent_with(hub.agents, "site-a", upstreams, |config| {
-            config.services = vec!["a.B".to_owned()];
-        });
+        let agent = world.agent_with(hub.agents, "site-a", upstreams, |agent| agent.advertise("a.B"));
         Self {
             client: RawClient::connect(hub.clients).await,
             _agent: agent,

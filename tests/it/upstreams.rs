@@ -1,6 +1,6 @@
 //! What an agent can stand before.
 
-use adit_agent::{Forwarder, Upstream, UpstreamAddr, UpstreamTls};
+use adit_agent::{Upstream, UpstreamAddr, UpstreamTls};
 use adit_certs::{ClientName, CredentialFiles, Credentials, Role, Subject, UpstreamName};
 use adit_examples::route_guide;
 use adit_examples::serve::Listener;
@@ -22,7 +22,7 @@ async fn each_prefix_has_an_upstream() {
     let guide = Sample::start().await;
     let upstreams = [format!("shop.Orders={}", orders.url()), guide.url()];
     let upstreams = upstreams.each_ref().map(String::as_str);
-    let _agent = world.agent_with(hub.agents, "site-a", &upstreams, |_| {});
+    let _agent = world.agent_with(hub.agents, "site-a", &upstreams, |agent| agent);
     let client = RawClient::connect(hub.clients).await;
     let reply = client.get_at("site-a", "/shop.Orders/List").await;
     assert_eq!(reply.succeeded(), b"orders");
@@ -89,7 +89,7 @@ async fn an_upstream_that_demands_mutual_tls() {
     let files = shown(&world);
     let upstream = |tls: UpstreamTls| {
         let UpstreamAddr { target, .. } = format!("https://{}", server.address).parse().unwrap();
-        Forwarder::new([(None, Upstream::at(target, &tls).unwrap())]).unwrap()
+        Upstream::at(target, &tls).unwrap()
     };
     let all = UpstreamTls {
         ca: Some(files.ca),
@@ -112,9 +112,8 @@ async fn an_upstream_that_demands_mutual_tls() {
     ];
     let client = RawClient::connect(hub.clients).await;
     for (id, tls, fault) in cases {
-        let _agent = world.agent_with(hub.agents, id, &[&server.url()], |config| {
-            config.forwarder = upstream(tls);
-            config.services = vec!["a.B".to_owned()];
+        let _agent = world.agent_with(hub.agents, id, &[], |agent| {
+            agent.upstream(None, upstream(tls)).advertise("a.B")
         });
         let reply = client.call(to(id, "/a.B/C"), message(b"hello")).await.unwrap();
         match fault {
@@ -177,11 +176,11 @@ async fn services_are_learnt_when_the_upstream_comes_later() {
     let address = listener.local_addr().unwrap();
     drop(listener);
     let _agents = [
-        world.agent_with(hub.agents, "named", &[&other.url()], |config| {
-            config.services = vec!["echo.Echo".to_owned()];
+        world.agent_with(hub.agents, "named", &[&other.url()], |agent| {
+            agent.advertise("echo.Echo")
         }),
         world.agent(&hub, "learning", &format!("http://{address}")),
-        world.agent_with(hub.agents, "silent", &[&other.url()], |_| {}),
+        world.agent_with(hub.agents, "silent", &[&other.url()], |agent| agent),
     ];
     let client = RawClient::connect(hub.clients).await;
     for id in ["named", "learning", "silent"] {

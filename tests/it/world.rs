@@ -11,7 +11,7 @@ use std::num::NonZeroU16;
 use std::path::Path;
 use std::time::Duration;
 
-use adit_agent::{Forwarder, Upstream, UpstreamAddr, UpstreamTls};
+use adit_agent::{Upstream, UpstreamAddr, UpstreamTls};
 use adit_certs::{
     Authority, CredentialFiles, Credentials, Directory, Existing, Host, Role, Subject, Validity,
 };
@@ -144,7 +144,7 @@ impl World {
 
     /// An agent of `hub` in front of `upstream`, an argument of `--upstream`.
     pub(crate) fn agent(&self, hub: &Hub, id: &str, upstream: &str) -> Agent {
-        self.agent_with(hub.agents, id, &[upstream], |_| {})
+        self.agent_with(hub.agents, id, &[upstream], |agent| agent)
     }
 
     /// The same in front of several, but for what `change` does.
@@ -153,23 +153,16 @@ impl World {
         hub: SocketAddr,
         id: &str,
         upstreams: &[&str],
-        change: impl FnOnce(&mut adit_agent::Config),
+        change: impl FnOnce(adit_agent::Builder) -> adit_agent::Builder,
     ) -> Agent {
-        let upstreams = upstreams.iter().map(|upstream| {
+        let mut agent = adit_agent::Agent::builder(id.parse().unwrap(), self.agent_credentials(id))
+            .hub(hub.to_string().parse().unwrap());
+        for upstream in upstreams {
             let UpstreamAddr { prefix, target } = upstream.parse().unwrap();
-            (prefix, Upstream::at(target, &UpstreamTls::default()).unwrap())
-        });
-        let mut config = adit_agent::Config {
-            id: id.parse().unwrap(),
-            credentials: self.agent_credentials(id),
-            hubs: vec![hub.to_string().parse().unwrap()],
-            forwarder: Forwarder::new(upstreams).unwrap(),
-            services: Vec::new(),
-            tuning: Tuning::default(),
-        };
-        change(&mut config);
-        let agent = adit_agent::Agent::new(config).unwrap();
-        Agent(Running::start(|stop| agent.run(stop)))
+            agent = agent.upstream(prefix, Upstream::at(target, &UpstreamTls::default()).unwrap());
+        }
+        let agent = change(agent).build().unwrap();
+        Agent(Running::start(|stop| agent.run(std::future::pending(), stop)))
     }
 }
 

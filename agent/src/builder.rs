@@ -1,0 +1,216 @@
+//! What an agent is started with.
+
+use std::time::Duration;
+
+use adit_certs::{AgentId, Credentials, LoadError};
+use adit_proto::labels::{InvalidLabel, Label, Labels};
+use adit_proto::tunnel::v1::Hello;
+use adit_transport::{Body, DialError, Dialer, Tuning};
+use bytes::Bytes;
+use http::{Request, Response};
+use tower_service::Service;
+
+use crate::agent::Agent;
+use crate::dial::HubAddress;
+use crate::discover::MAX_SERVICES;
+use crate::forward::Forwarder;
+use crate::routes::RoutesError;
+use crate::upstream::{ServicePrefix, Upstream};
+
+/// How long running calls may take to end, unless told otherwise, once the agent drains or another link takes the place of
+/// theirs.
+pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The settings of an [`Agent`]; made by [`Agent::builder`].
+///
+/// An agent needs one hub and one upstream at the least.
+#[derive(Debug)]
+pub struct Builder {
+    id: AgentId,
+    credentials: Credentials,
+    hubs: Vec<HubAddress>,
+    upstreams: Vec<(Option<ServicePrefix>, Upstream)>,
+    services: Vec<String>,
+    labels: Vec<Label>,
+    exclusive: bool,
+    drain_timeout: Duration,
+    tuning: Tuning,
+}
+
+/// Why an agent could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// There is no hub to connect to.
+    #[error("no hub to connect to: name one with --hub HOST:PORT")]
+    NoHub,
+    /// There is nothing to forward calls to.
+    #[error(
+        "nowhere to forward calls to: name a gRPC server with --upstream URL, or serve a service of this process"
+    )]
+    NoUpstream,
+    /// Two upstreams are to have the same calls.
+    #[error(transparent)]
+    Routes(#[from] RoutesError),
+    /// A name to advertise is none that a gRPC service can have.
+    #[error(
+        "cannot advertise {0:?}: it is no full name of a gRPC service; write --service package.Service, without slashes"
+    )]
+    ServiceName(String),
+    /// More services than a hub takes.
+    #[error(
+        "cannot advertise {0} services: {MAX_SERVICES} are the limit; name those that matter with --service"
+    )]
+    TooManyServices(usize),
+    /// The labels break a rule together: each for itself is sound.
+    #[error("cannot have these labels: {0}; change --label")]
+    Labels(#[from] InvalidLabel),
+    /// The certificate is another agent's.
+    #[error(transparent)]
+    OtherId(#[from] LoadError),
+    /// The certificate says of nobody whose it is.
+    #[error("the certificate is not one of an agent: issue one with adit certs agent ID")]
+    NoIdentity,
+    /// The certificate cannot be used.
+    #[error("cannot use the agent's certificate for TLS: {0}")]
+    Tls(String),
+    /// The TLS settings cannot serve QUIC.
+    #[error(transparent)]
+    Dialer(#[from] DialError),
+}
+
+impl Builder {
+    pub(crate) fn new(id: AgentId, credentials: Credentials) -> Self {
+        Self {
+            id,
+            credentials,
+            hubs: Vec::new(),
+            upstreams: Vec::new(),
+            services: Vec::new(),
+            labels: Vec::new(),
+            exclusive: false,
+            drain_timeout: DRAIN_TIMEOUT,
+            tuning: Tuning::default(),
+        }
+    }
+
+    /// Connects to this hub as well. Each hub has a link of its own, and one that is out of reach delays no other.
+    #[must_use]
+    pub fn hub(mut self, hub: HubAddress) -> Self {
+        self.hubs.push(hub);
+        self
+    }
+
+    /// Forwards calls to `upstream` as well: those of the services that `prefix` matches, where no longer prefix does, or
+    /// without a prefix those that no prefix matches.
+    #[must_use]
+    pub fn upstream(mut self, prefix: Option<ServicePrefix>, upstream: Upstream) -> Self {
+        self.upstreams.push((prefix, upstream));
+        self
+    }
+
+    /// Serves calls in this process, with no port: tonic's `Routes`, or one service that tonic generated. The same as
+    /// [`upstream`](Self::upstream) with [`Upstream::service`] and no prefix.
+    ///
+    /// Add the service of `tonic-reflection`, or [`advertise`](Self::advertise) the services by name: hubs learn in either
+    /// way what the agent serves.
+    #[must_use]
+    pub fn serve<S, B>(self, service: S) -> Self
+    where
+        S: Service<Request<Body>, Response = Response<B>> + Clone + Send + Sync + 'static,
+        S::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send,
+        S::Future: Send,
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        self.upstream(None, Upstream::service(service))
+    }
+
+    /// Advertises the service of this full name, such as `routeguide.RouteGuide`. Without any, the upstreams are asked by
+    /// server reflection, again and again. At most [`MAX_SERVICES`].
+    #[must_use]
+    pub fn advertise(mut self, service: impl Into<String>) -> Self {
+        self.services.push(service.into());
+        self
+    }
+
+    /// Gives the agent a label, which callers select agents by.
+    #[must_use]
+    pub fn label(mut self, label: Label) -> Self {
+        self.labels.push(label);
+        self
+    }
+
+    /// Whether no other instance may have the agent's id while this one is connected. The hub refuses whoever comes second;
+    /// it tries again, so that it takes over when the first is gone. Without it, instances of one id are replicas.
+    #[must_use]
+    pub fn exclusive(mut self, exclusive: bool) -> Self {
+        self.exclusive = exclusive;
+        self
+    }
+
+    /// How long running calls may take to end once the agent drains, or once another link has taken the place of theirs.
+    /// [`DRAIN_TIMEOUT`] unless told otherwise.
+    #[must_use]
+    pub fn drain_timeout(mut self, timeout: Duration) -> Self {
+        self.drain_timeout = timeout;
+        self
+    }
+
+    /// Settings of the links.
+    #[must_use]
+    pub fn tuning(mut self, tuning: Tuning) -> Self {
+        self.tuning = tuning;
+        self
+    }
+
+    /// Checks what can be checked before anybody is dialled.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`] names the setting that has to change.
+    pub fn build(self) -> Result<Agent, StartError> {
+        if self.hubs.is_empty() {
+            return Err(StartError::NoHub);
+        }
+        if self.upstreams.is_empty() {
+            return Err(StartError::NoUpstream);
+        }
+        let forwarder = Forwarder::new(self.upstreams)?;
+        if self.services.len() > MAX_SERVICES {
+            return Err(StartError::TooManyServices(self.services.len()));
+        }
+        if let Some(name) = self.services.iter().find(|name| !is_service_name(name)) {
+            return Err(StartError::ServiceName(name.chars().take(100).collect()));
+        }
+        let labels = Labels::new(self.labels)?;
+        self.credentials.check_agent_id(&self.id)?;
+        let identity = self.credentials.identity().ok_or(StartError::NoIdentity)?;
+        let tls = self
+            .credentials
+            .client_config()
+            .map_err(|error| StartError::Tls(error.to_string()))?;
+        Ok(Agent {
+            hubs: self.hubs,
+            dialer: Dialer::new(tls, self.tuning)?,
+            trust_domain: identity.trust_domain().clone(),
+            hello: Hello {
+                id: self.id.to_string(),
+                // Tells this process from another one of the same id, and from itself before a restart.
+                instance: format!("{:032x}", rand::random::<u128>()),
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                labels: labels.to_map(),
+                exclusive: self.exclusive,
+                ..Hello::default()
+            },
+            forwarder,
+            services: (!self.services.is_empty()).then_some(self.services),
+            drain_timeout: self.drain_timeout,
+        })
+    }
+}
+
+/// Whether a call's path could name such a service.
+fn is_service_name(name: &str) -> bool {
+    let printable = |c: char| c.is_ascii_graphic() && c != '/';
+    !name.is_empty() && name.chars().all(printable)
+}

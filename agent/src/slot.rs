@@ -1,0 +1,163 @@
+//! One of an agent's slots: what makes one link after another to one hub.
+
+use std::time::{Duration, Instant};
+
+use adit_certs::{Identity, IdentityError, TrustDomain};
+use adit_proto::tunnel::v1::Hello;
+use adit_transport::{AgentLink, Code, Dialer, LinkError};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{Instrument as _, info, info_span, warn};
+
+use crate::dial::{Backoff, HubAddress, ReachError};
+use crate::forward::Forwarder;
+use crate::link::{End, Ended, Link};
+use crate::offer::Offer;
+use crate::shutdown::Shutdown;
+
+/// What makes one link after another to one hub. While a link that the hub drains carries its last calls, there are two.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    pub(crate) hub: HubAddress,
+    pub(crate) dialer: Dialer,
+    /// Whose hub it has to be.
+    pub(crate) trust_domain: TrustDomain,
+    /// Of the last link, whose generation it has.
+    pub(crate) hello: Hello,
+    pub(crate) forwarder: Forwarder,
+    pub(crate) offer: watch::Receiver<Offer>,
+    pub(crate) drain_timeout: Duration,
+    pub(crate) shutdown: Shutdown,
+}
+
+/// Why an attempt made no link.
+#[derive(Debug, thiserror::Error)]
+enum NoLink {
+    #[error(transparent)]
+    Unreachable(#[from] ReachError),
+    #[error("what answers is no hub of this agent: {0}")]
+    NotTheHub(#[from] NotTheHub),
+}
+
+/// Why what answers at the hub's address is not the hub.
+#[derive(Debug, thiserror::Error)]
+enum NotTheHub {
+    #[error("it sent no certificate")]
+    NoCertificate,
+    #[error("its certificate is of no hub: {0}; issue one with adit certs hub --san HOST")]
+    NoIdentity(#[from] IdentityError),
+    #[error("its certificate is for {identity}, and not for the hub of {expected}")]
+    Other {
+        identity: Identity,
+        expected: TrustDomain,
+    },
+}
+
+impl Slot {
+    /// Makes one link after another until the agent stops, or has drained.
+    pub(crate) async fn keep(mut self) {
+        let mut links = JoinSet::new();
+        let (attached, _) = watch::channel(0);
+        let mut backoff = Backoff::new();
+        let mut wait = Duration::ZERO;
+        while let Some(wire) = self.next_wire(wait, &mut backoff, &mut links).await {
+            self.hello.generation += 1;
+            let generation = self.hello.generation;
+            let hub_drains = CancellationToken::new();
+            let link = Link {
+                wire,
+                hello: self.hello.clone(),
+                offer: self.offer.clone(),
+                forwarder: self.forwarder.clone(),
+                attached: attached.clone(),
+                hub_drains: hub_drains.clone(),
+                drain_timeout: self.drain_timeout,
+                shutdown: self.shutdown.clone(),
+            };
+            let since = Instant::now();
+            links.spawn(link.run().instrument(info_span!("generation", generation)));
+            wait = tokio::select! {
+                end = end_of(generation, &mut links) => {
+                    backoff.held(since.elapsed());
+                    match end {
+                        Some(End::Dead(_)) => backoff.at_once(),
+                        Some(End::Lost(LinkError::Refused(_))) => backoff.refused(),
+                        Some(End::Lost(_) | End::Replaced | End::Stopped) | None => backoff.next(),
+                    }
+                }
+                // It goes on with the calls that it has, beside the next one.
+                () = hub_drains.cancelled() => {
+                    backoff.held(since.elapsed());
+                    backoff.at_once()
+                }
+                () = self.shutdown.draining() => break,
+            };
+            info!(?wait, "dialling again");
+        }
+        while links.join_next().await.is_some() {}
+    }
+
+    /// Dials until there is a link: `None` once the agent drains or stops.
+    async fn next_wire(
+        &self,
+        mut wait: Duration,
+        backoff: &mut Backoff,
+        links: &mut JoinSet<Ended>,
+    ) -> Option<AgentLink> {
+        loop {
+            let attempt = async {
+                tokio::time::sleep(wait).await;
+                self.dial().await
+            };
+            tokio::select! {
+                attempted = attempt => match attempted {
+                    Ok(wire) => return Some(wire),
+                    Err(error) => {
+                        wait = backoff.next();
+                        warn!(%error, ?wait, "cannot reach the hub");
+                    }
+                },
+                // A hub that drains refuses new links. Now it has stopped, and the one that follows it is there soon.
+                Some(_) = links.join_next() => {
+                    backoff.start_over();
+                    wait = backoff.next();
+                    info!(?wait, "dialling again");
+                }
+                () = self.shutdown.draining() => return None,
+            }
+        }
+    }
+
+    async fn dial(&self) -> Result<AgentLink, NoLink> {
+        let wire = self.hub.reach(&self.dialer).await?;
+        if let Err(error) = self.check_hub(&wire) {
+            wire.close(Code::REQUEST_REJECTED, &error.to_string());
+            return Err(error.into());
+        }
+        info!(peer = %wire.remote_address(), rtt = ?wire.round_trip(), "connected to the hub");
+        Ok(wire)
+    }
+
+    /// The CA vouches for the name of more servers than the hub: an upstream's certificate, say, makes no hub.
+    fn check_hub(&self, wire: &AgentLink) -> Result<(), NotTheHub> {
+        let certificate = wire.peer_certificates().first().ok_or(NotTheHub::NoCertificate)?;
+        match Identity::from_certificate(certificate)? {
+            Identity::Hub { trust_domain } if trust_domain == self.trust_domain => Ok(()),
+            identity => Err(NotTheHub::Other {
+                identity,
+                expected: self.trust_domain.clone(),
+            }),
+        }
+    }
+}
+
+/// How the link of this generation ends, or that one has ended untold, which may have been this one. Older ones may end before.
+async fn end_of(generation: u64, links: &mut JoinSet<Ended>) -> Option<End> {
+    loop {
+        let ended = links.join_next().await?.ok()?;
+        if ended.generation == generation {
+            return Some(ended.end);
+        }
+    }
+}
