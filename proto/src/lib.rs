@@ -35,5 +35,9 @@ pub mod hub {
     )]
     pub mod v1 {
         tonic::include_proto!("adit.hub.v1");
+
+        /// The schema of `adit.hub.v1` with all that it imports, as server reflection wants it: an encoded
+        /// `google.protobuf.FileDescriptorSet`.
+        pub const FILE_DESCRIPTOR_SET: &[u8] = tonic::include_file_descriptor_set!("adit.hub.v1");
     }
 }
