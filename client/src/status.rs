@@ -168,7 +168,7 @@ fn attribution(reason: &str, delivered: Option<&str>) -> String {
 }
 
 /// A text from the network with nothing in it that a terminal would obey.
-pub(crate) fn printable(text: &str) -> String {
+pub fn printable(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for character in text.chars() {
         if character.is_control() {

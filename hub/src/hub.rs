@@ -4,18 +4,20 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use adit_certs::Credentials;
 use adit_transport::Listener;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, info, info_span};
 
 use crate::attach::Attach;
 use crate::builder::Builder;
 use crate::call::Calls;
+use crate::ingress::Connections;
 use crate::member::Closing;
 use crate::registry::Registry;
 use crate::{admin, ingress};
@@ -77,15 +79,26 @@ impl Hub {
     pub async fn run(self, drain: impl Future<Output = ()>, stop: impl Future<Output = ()>) {
         let registry = Arc::clone(&self.attach.registry);
         let draining = self.attach.draining.clone();
+        let (connections, end) = (Connections::default(), CancellationToken::new());
         let mut tasks = JoinSet::new();
         for listener in &self.agents {
             tasks.spawn(accept(Arc::clone(listener), self.attach.clone()));
         }
         tasks.spawn(watch_busy(Arc::clone(&registry)));
+        let mut admins = JoinSet::new();
         if let Some(admin) = self.admin {
-            tasks.spawn(admin::serve(admin));
+            let hub = admin::Hub {
+                registry: Arc::clone(&registry),
+                calls: Arc::clone(&self.calls),
+                trust_domain: self.attach.trust_domain.clone(),
+                started_at: SystemTime::now(),
+                connections: connections.clone(),
+                draining: draining.clone(),
+                stopped: end.clone(),
+            };
+            admins.spawn(admin::serve(admin, hub));
         }
-        let mut ingress = tokio::spawn(ingress::serve(self.clients, Arc::clone(&self.calls)));
+        let mut ingress = tokio::spawn(ingress::serve(self.clients, Arc::clone(&self.calls), connections));
 
         let mut stop = std::pin::pin!(stop);
         let stopped = tokio::select! {
@@ -97,6 +110,10 @@ impl Hub {
                 true
             }
             _ = &mut ingress => true,
+            Some(_) = admins.join_next() => {
+                tracing::error!("the port for operators failed: stopping");
+                true
+            }
         };
         if !stopped {
             info!(timeout = ?self.drain_timeout, calls = in_flight(&registry), "draining");
@@ -112,6 +129,7 @@ impl Hub {
         }
         info!(calls = in_flight(&registry), "stopping");
         self.calls.stop();
+        end.cancel();
         for member in registry.links(None) {
             member.close(Closing::HubStopped);
         }
@@ -119,7 +137,7 @@ impl Hub {
             listener.close("the hub stopped");
         }
         let goodbyes = futures_util::future::join_all(self.agents.iter().map(|listener| listener.closed()));
-        let _ = timeout(GOODBYE, goodbyes).await;
+        let _ = timeout(GOODBYE, futures_util::future::join(goodbyes, admins.join_next())).await;
     }
 }
 

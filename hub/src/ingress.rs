@@ -8,7 +8,7 @@ use std::time::Duration;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -60,8 +60,19 @@ const NOT_HTTP2: &[u8] =
     b"HTTP/1.1 505 HTTP Version Not Supported\r\ncontent-type: text/plain\r\nconnection: close\r\n\
     content-length: 57\r\n\r\nThis is a gRPC port: it speaks HTTP/2 without upgrading.\n";
 
+/// How many connections there are.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Connections(Arc<()>);
+
+impl Connections {
+    /// Those that hold a clone of this, beside whoever asks and the port itself.
+    pub(crate) fn count(&self) -> usize {
+        Arc::strong_count(&self.0).saturating_sub(2)
+    }
+}
+
 /// Takes clients' connections until it is dropped, which drops them all.
-pub(crate) async fn serve(listener: TcpListener, calls: Arc<Calls>) {
+pub(crate) async fn serve(listener: TcpListener, calls: Arc<Calls>, open: Connections) {
     let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut connections = JoinSet::new();
     loop {
@@ -80,27 +91,26 @@ pub(crate) async fn serve(listener: TcpListener, calls: Arc<Calls>) {
             Some(_) = connections.join_next() => continue,
         };
         let calls = Arc::clone(&calls);
+        let open = open.clone();
         let connection = async move {
-            let _permit = permit;
+            let (_permit, _open) = (permit, open);
             connection(stream, peer, calls).await;
         };
         connections.spawn(connection.instrument(info_span!("client", %peer)));
     }
 }
 
-async fn connection(mut stream: TcpStream, peer: SocketAddr, calls: Arc<Calls>) {
+async fn connection(stream: TcpStream, peer: SocketAddr, calls: Arc<Calls>) {
     // Small answers must not wait for the acknowledgement of the last one.
     if let Err(error) = stream.set_nodelay(true) {
         debug!(%error, "cannot turn Nagle's algorithm off");
     }
-    match tokio::time::timeout(PREFACE_TIMEOUT, expect_preface(&mut stream)).await {
-        Ok(Ok(true)) => {}
-        Ok(Ok(false)) => return debug!(%peer, "a client does not speak HTTP/2"),
+    let stream = match tokio::time::timeout(PREFACE_TIMEOUT, prefaced(stream)).await {
+        Ok(Ok(Some(stream))) => stream,
+        Ok(Ok(None)) => return debug!(%peer, "a client does not speak HTTP/2"),
         Ok(Err(error)) => return debug!(%peer, %error, "a client left before its first request"),
         Err(_) => return debug!(%peer, "a client connected and said nothing"),
-    }
-    let (read, write) = stream.into_split();
-    let stream = tokio::io::join(Cursor::new(PREFACE).chain(read), write);
+    };
     let service = service_fn(move |request| {
         let calls = Arc::clone(&calls);
         async move { calls.handle(request).await }
@@ -121,6 +131,17 @@ async fn connection(mut stream: TcpStream, peer: SocketAddr, calls: Arc<Calls>) 
     if let Err(error) = served {
         debug!(%peer, %error, "a client's connection ended");
     }
+}
+
+/// The connection with its preface, where it is an HTTP/2 one.
+pub(crate) async fn prefaced(
+    mut stream: TcpStream,
+) -> io::Result<Option<impl AsyncRead + AsyncWrite + Unpin>> {
+    if !expect_preface(&mut stream).await? {
+        return Ok(None);
+    }
+    let (read, write) = stream.into_split();
+    Ok(Some(tokio::io::join(Cursor::new(PREFACE).chain(read), write)))
 }
 
 /// Reads what a connection begins with, and answers in HTTP/1.1 what is HTTP/1.1.

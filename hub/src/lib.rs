@@ -40,6 +40,7 @@ mod response;
 mod router;
 mod status;
 
+pub use admin::{MAX_OPERATORS, MAX_REASON, MAX_WATCHES};
 pub use attach::{HELLO_TIMEOUT, HOLDER_TIMEOUT, MAX_NAME};
 pub use builder::{Builder, DRAIN_TIMEOUT, RECONNECT_GRACE, StartError};
 pub use call::{MAX_ATTEMPTS, MAX_HEADER_SECTION, MAX_HELD_CALLS};
