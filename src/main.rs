@@ -1,7 +1,11 @@
 //! The `adit` command: arguments, logging, signals and exit codes. What it does is in the crates.
 
+#[cfg(feature = "client")]
+mod admin;
 #[cfg(feature = "agent")]
 mod agent;
+#[cfg(feature = "client")]
+mod agents;
 #[cfg(feature = "client")]
 mod call;
 mod certs;
@@ -11,9 +15,13 @@ mod demo;
 mod hub;
 #[cfg(any(feature = "hub", feature = "agent"))]
 mod link;
+#[cfg(feature = "client")]
+mod list;
 #[cfg(any(feature = "hub", feature = "agent"))]
 mod logging;
 mod process;
+#[cfg(feature = "client")]
+mod status;
 
 use std::process::ExitCode;
 
@@ -49,6 +57,15 @@ enum Command {
     /// Call a method
     #[cfg(feature = "client")]
     Call(Box<call::CallArgs>),
+    /// List services, and the agents that have them
+    #[cfg(feature = "client")]
+    List(list::ListArgs),
+    /// List or watch connected agents; drain, resume or kick them
+    #[cfg(feature = "client")]
+    Agents(Box<agents::AgentsArgs>),
+    /// Tell how a hub is
+    #[cfg(feature = "client")]
+    Status(status::StatusArgs),
 }
 
 fn main() -> ExitCode {
@@ -65,6 +82,12 @@ fn main() -> ExitCode {
         Command::Agent(args) => process::run(args.workers(), agent::run(*args)).map(|()| ExitCode::SUCCESS),
         #[cfg(feature = "client")]
         Command::Call(args) => process::run(process::Workers::One, call::run(*args)),
+        #[cfg(feature = "client")]
+        Command::List(args) => admin::ended(process::run(process::Workers::One, list::run(args))),
+        #[cfg(feature = "client")]
+        Command::Agents(args) => admin::ended(process::run(process::Workers::One, agents::run(*args))),
+        #[cfg(feature = "client")]
+        Command::Status(args) => admin::ended(process::run(process::Workers::One, status::run(args))),
     };
     ended.unwrap_or_else(|error| {
         process::complain(&error);

@@ -49,6 +49,15 @@ pub(crate) async fn fails(arguments: &[&str], code: i32) -> String {
     stderr
 }
 
+/// What a command does whose output nobody reads.
+pub(crate) async fn without_reader(arguments: &[&str]) -> Output {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut command = command(arguments);
+    let child = command.stdout(writer).stderr(Stdio::piped()).spawn().unwrap();
+    soon(child.wait_with_output()).await.unwrap()
+}
+
 impl Process {
     pub(crate) fn start(arguments: &[&str]) -> Self {
         Self::start_with(arguments, &[])

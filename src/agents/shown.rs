@@ -1,0 +1,124 @@
+//! A link for people, and for programs.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use adit_proto::hub::v1::Link;
+use serde::Serialize;
+
+use crate::admin::{Table, age, rfc3339, short, state};
+
+/// As much of an instance's name as people need to tell a few apart.
+const SHORT_INSTANCE: usize = 8;
+
+/// A link as an object of `-o json`. The names are a contract: they stay, and others may come.
+#[derive(Debug, Serialize)]
+pub(super) struct Record<'a> {
+    link: u64,
+    agent: &'a str,
+    instance: Option<&'a str>,
+    slot: u32,
+    generation: u64,
+    state: &'static str,
+    carrier: &'a str,
+    remote_address: &'a str,
+    connected_at: Option<String>,
+    round_trip_ms: Option<f64>,
+    calls_in_flight: u32,
+    calls: u64,
+    version: Option<&'a str>,
+    labels: BTreeMap<&'a str, &'a str>,
+    exclusive: bool,
+    services: Option<&'a [String]>,
+    not_serving: &'a [String],
+    down: bool,
+}
+
+impl<'a> Record<'a> {
+    pub(super) fn of(link: &'a Link) -> Self {
+        Self {
+            link: link.id,
+            agent: &link.agent,
+            instance: some(&link.instance),
+            slot: link.slot,
+            generation: link.generation,
+            state: state(link),
+            carrier: &link.carrier,
+            remote_address: &link.remote_address,
+            connected_at: rfc3339(link.connected_at),
+            round_trip_ms: round_trip_ms(link),
+            calls_in_flight: link.calls_in_flight,
+            calls: link.calls,
+            version: some(&link.version),
+            labels: labels(link).collect(),
+            exclusive: link.exclusive,
+            services: link.services_known.then_some(&link.services),
+            not_serving: &link.not_serving,
+            down: link.down,
+        }
+    }
+}
+
+/// Links as people read them.
+pub(super) fn table<'a>(links: impl IntoIterator<Item = &'a Link>) -> Table {
+    let mut table = Table::new(&[
+        "AGENT", "LINK", "INSTANCE", "SLOT", "STATE", "CARRIER", "RTT", "CALLS", "TOTAL", "AGE", "VERSION",
+        "SERVICES", "LABELS",
+    ]);
+    for link in links {
+        table.row([
+            link.agent.clone(),
+            link.id.to_string(),
+            short_instance(link),
+            link.slot.to_string(),
+            state(link).to_owned(),
+            link.carrier.clone(),
+            round_trip_ms(link)
+                .map(|ms| format!("{ms:.1}ms"))
+                .unwrap_or_default(),
+            link.calls_in_flight.to_string(),
+            link.calls.to_string(),
+            age(link.connected_at).map(short).unwrap_or_default(),
+            link.version.clone(),
+            services(link),
+            labels(link)
+                .map(|(key, value)| format!("{key}={value}"))
+                .collect::<Vec<_>>()
+                .join(","),
+        ]);
+    }
+    table
+}
+
+/// How many services it has: `3`, or `2/3` where one of them takes no calls, or `?` where it didn't say.
+pub(super) fn services(link: &Link) -> String {
+    match (link.services_known, link.serving_count, link.service_count) {
+        _ if link.down => "down".to_owned(),
+        (false, ..) => "?".to_owned(),
+        (true, serving, count) if serving == count => count.to_string(),
+        (true, serving, count) => format!("{serving}/{count}"),
+    }
+}
+
+pub(super) fn short_instance(link: &Link) -> String {
+    link.instance.chars().take(SHORT_INSTANCE).collect()
+}
+
+fn labels(link: &Link) -> impl Iterator<Item = (&str, &str)> {
+    let ordered: BTreeMap<_, _> = link
+        .labels
+        .iter()
+        .map(|(key, value)| (key.as_str(), value.as_str()))
+        .collect();
+    ordered.into_iter()
+}
+
+fn round_trip_ms(link: &Link) -> Option<f64> {
+    let time = Duration::try_from(link.round_trip?).ok()?;
+    // Whole microseconds: the digits beyond say nothing.
+    Some(f64::from(u32::try_from(time.as_micros()).unwrap_or(u32::MAX)) / 1000.0)
+}
+
+fn some(text: &str) -> Option<&str> {
+    Some(text).filter(|text| !text.is_empty())
+}
