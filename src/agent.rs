@@ -12,7 +12,8 @@ use tracing::info;
 
 use crate::link::{self, Files};
 use crate::logging;
-use crate::process::{self, Workers};
+use crate::process::Workers;
+use crate::process::signals::Stopping;
 
 /// Arguments of `adit agent`.
 #[derive(Debug, clap::Args)]
@@ -119,7 +120,7 @@ impl AgentArgs {
     }
 }
 
-/// Runs an agent until a signal stops it.
+/// Runs an agent until signals end it.
 pub(crate) async fn run(args: AgentArgs) -> anyhow::Result<()> {
     logging::start();
     let tls = args.upstream_tls()?;
@@ -143,7 +144,9 @@ pub(crate) async fn run(args: AgentArgs) -> anyhow::Result<()> {
         agent = agent.advertise(service);
     }
     let agent = agent.build()?;
+    let stopping = Stopping::on_signals(adit_agent::DRAIN_TIMEOUT)?;
     info!(id = %args.id, congestion = %args.congestion, "the agent starts");
-    agent.run(process::told_to_stop()?, std::future::pending()).await;
+    agent.run(stopping.drain(), stopping.stop()).await;
+    stopping.last_words().await;
     Ok(())
 }

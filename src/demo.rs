@@ -17,7 +17,8 @@ use adit_transport::Tuning;
 use anyhow::{Context as _, bail};
 use tokio_util::sync::CancellationToken;
 
-use crate::{logging, process};
+use crate::logging;
+use crate::process::signals::Signals;
 
 mod calls;
 
@@ -74,7 +75,7 @@ pub(crate) async fn run(args: DemoArgs) -> anyhow::Result<()> {
         let ended = if args.once {
             calls::make_one_of_each(clients).await
         } else {
-            process::told_to_stop()?.await;
+            Signals::hear()?.next().await;
             Ok(())
         };
         stopping.cancel();

@@ -13,7 +13,8 @@ use tracing::info;
 
 use crate::link::{self, Files};
 use crate::logging;
-use crate::process::{self, Workers};
+use crate::process::Workers;
+use crate::process::signals::Stopping;
 
 /// Arguments of `adit hub`.
 #[derive(Debug, clap::Args)]
@@ -92,7 +93,7 @@ impl HubArgs {
     }
 }
 
-/// Runs a hub until a signal stops it.
+/// Runs a hub until signals end it.
 pub(crate) async fn run(args: HubArgs) -> anyhow::Result<()> {
     logging::start();
     let files = Files {
@@ -118,6 +119,7 @@ pub(crate) async fn run(args: HubArgs) -> anyhow::Result<()> {
         hub = hub.trust_domain(trust_domain);
     }
     let hub = hub.bind().await?;
+    let stopping = Stopping::on_signals(adit_hub::DRAIN_TIMEOUT)?;
     info!(
         agents = ?hub.agents_addresses()?,
         clients = %hub.clients_address()?,
@@ -125,6 +127,7 @@ pub(crate) async fn run(args: HubArgs) -> anyhow::Result<()> {
         congestion = %args.congestion,
         "the hub listens"
     );
-    hub.run(process::told_to_stop()?, std::future::pending()).await;
+    hub.run(stopping.drain(), stopping.stop()).await;
+    stopping.last_words().await;
     Ok(())
 }

@@ -6,6 +6,9 @@ use std::num::NonZeroUsize;
 
 use anyhow::Context as _;
 
+#[cfg(any(feature = "hub", feature = "agent"))]
+pub(crate) mod signals;
+
 /// How many threads carry the calls.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Workers {
@@ -44,21 +47,6 @@ pub(crate) fn run<T>(
     // A name being looked up or a file being read must not keep the process.
     runtime.shutdown_background();
     ended
-}
-
-/// Listens for SIGINT and SIGTERM from now on, and is ready at the first of them.
-#[cfg(any(feature = "hub", feature = "agent"))]
-pub(crate) fn told_to_stop() -> anyhow::Result<impl Future<Output = ()>> {
-    use tokio::signal::unix::{SignalKind, signal};
-
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
-    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
-    Ok(async move {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
-    })
 }
 
 /// Says why the command failed.
