@@ -23,56 +23,37 @@ const EXIT_FAILED_CALL: u8 = 64;
 #[derive(Debug, clap::Args)]
 pub(crate) struct CallArgs {
     /// The method, as in routeguide.RouteGuide/GetFeature
-    #[arg(value_name = "PACKAGE.SERVICE/METHOD", env = "ADIT_CALL_METHOD")]
+    #[arg(value_name = "PACKAGE.SERVICE/METHOD")]
     method: MethodName,
     /// The hub's port for clients, or any gRPC server: http://HOST:PORT or https://HOST:PORT
-    #[arg(
-        long,
-        value_name = "URL",
-        env = "ADIT_CALL_HUB",
-        default_value = "http://127.0.0.1:9090"
-    )]
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9090")]
     hub: Target,
     /// Directory with the CA that an https server's certificate is from (ca.pem), as `adit certs` writes it [default: the system's CAs]
-    #[arg(long, value_name = "DIR", env = "ADIT_CALL_CERTS")]
+    #[arg(long, value_name = "DIR")]
     certs: Option<PathBuf>,
     /// Present the certificate client-NAME.pem of that directory
-    #[arg(long, env = "ADIT_CALL_NAME", requires = "certs")]
+    #[arg(long, requires = "certs")]
     name: Option<ClientName>,
     /// Call the service of this agent
-    #[arg(long, value_name = "ID", env = "ADIT_CALL_AGENT", conflicts_with = "select")]
+    #[arg(long, value_name = "ID", conflicts_with = "select")]
     agent: Option<AgentId>,
     /// Call the service of an agent that has these labels: region=eu,tier=edge
-    #[arg(long, value_name = "KEY=VALUE", env = "ADIT_CALL_SELECT")]
+    #[arg(long, value_name = "KEY=VALUE")]
     select: Option<Selector>,
     /// The requests: DATA itself, @FILE, or @- for standard input; several, one after the other, for a method that
     /// takes a stream. Without it, a method that takes one message gets an empty one
-    #[arg(
-        short,
-        long,
-        value_name = "DATA",
-        env = "ADIT_CALL_DATA",
-        hide_env_values = true
-    )]
+    #[arg(short, long, value_name = "DATA")]
     data: Option<Input>,
     /// Metadata to send, 'key: value'; base64 where the key ends in -bin. May be repeated
-    #[arg(
-        short = 'H',
-        long,
-        value_name = "KEY: VALUE",
-        env = "ADIT_CALL_HEADER",
-        hide_env_values = true,
-        value_delimiter = '\n'
-    )]
+    #[arg(short = 'H', long, value_name = "KEY: VALUE", value_delimiter = '\n')]
     header: Vec<Header>,
     /// How long everything may take, such as 10s; the server is told what is left of it [default: no limit]
-    #[arg(long, value_name = "DURATION", env = "ADIT_CALL_TIMEOUT", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     timeout: Option<Duration>,
     /// How long connecting may take
     #[arg(
         long,
         value_name = "DURATION",
-        env = "ADIT_CALL_CONNECT_TIMEOUT",
         default_value = "10s",
         value_parser = humantime::parse_duration
     )]
@@ -80,7 +61,6 @@ pub(crate) struct CallArgs {
     /// How requests and answers are written
     #[arg(
         long,
-        env = "ADIT_CALL_FORMAT",
         default_value = "json",
         value_parser = PossibleValuesParser::new(Codecs::standard().names())
     )]

@@ -10,7 +10,6 @@ use adit_certs::{
     Written, show,
 };
 use anyhow::anyhow;
-use clap::builder::BoolishValueParser;
 
 /// Arguments of `adit certs`.
 #[derive(Debug, clap::Args)]
@@ -25,15 +24,10 @@ enum Command {
     /// are issued
     Init {
         /// Name that sets the identities of this CA apart from those of others
-        #[arg(
-            long,
-            value_name = "NAME",
-            env = "ADIT_CERTS_TRUST_DOMAIN",
-            default_value = "adit"
-        )]
+        #[arg(long, value_name = "NAME", default_value = "adit")]
         trust_domain: TrustDomain,
         /// Days that the CA is valid for
-        #[arg(long, env = "ADIT_CERTS_DAYS", default_value = "3650")]
+        #[arg(long, default_value = "3650")]
         days: NonZeroU16,
         #[command(flatten)]
         target: Target,
@@ -80,10 +74,10 @@ enum Command {
 #[derive(Debug, clap::Args)]
 struct Target {
     /// Folder of the CA and the certificates
-    #[arg(long, env = "ADIT_CERTS_DIR", default_value = "./adit-certs")]
+    #[arg(long, default_value = "./adit-certs")]
     dir: PathBuf,
     /// Replace files that exist
-    #[arg(long, env = "ADIT_CERTS_FORCE", value_parser = BoolishValueParser::new())]
+    #[arg(long)]
     force: bool,
 }
 
@@ -91,7 +85,7 @@ struct Target {
 #[derive(Debug, clap::Args)]
 struct Leaf {
     /// Days that the certificate is valid for; it never outlives its CA
-    #[arg(long, env = "ADIT_CERTS_DAYS", default_value = "90")]
+    #[arg(long, default_value = "90")]
     days: NonZeroU16,
     #[command(flatten)]
     target: Target,
@@ -101,13 +95,7 @@ struct Leaf {
 #[derive(Debug, clap::Args)]
 struct Hosts {
     /// DNS name (*.example.com too) or IP address that the server is dialed by; may be repeated or separated by commas
-    #[arg(
-        long = "san",
-        value_name = "HOST",
-        env = "ADIT_CERTS_SAN",
-        required = true,
-        value_delimiter = ','
-    )]
+    #[arg(long = "san", value_name = "HOST", required = true, value_delimiter = ',')]
     sans: Vec<Host>,
 }
 

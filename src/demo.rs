@@ -32,10 +32,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Debug, clap::Args)]
 pub(crate) struct DemoArgs {
     /// Make one call of each kind, print them, and end
-    #[arg(long, env = "ADIT_DEMO_ONCE", value_parser = clap::builder::BoolishValueParser::new())]
+    #[arg(long)]
     once: bool,
     /// TCP address for clients [default: 127.0.0.1:9090, or any free port with --once]
-    #[arg(long, value_name = "ADDR", env = "ADIT_DEMO_CLIENTS")]
+    #[arg(long, value_name = "ADDR")]
     clients: Option<SocketAddr>,
 }
 

@@ -4,11 +4,13 @@
 mod admin;
 #[cfg(feature = "agent")]
 mod agent;
+mod arguments;
 #[cfg(feature = "client")]
 mod agents;
 #[cfg(feature = "client")]
 mod call;
 mod certs;
+mod config;
 #[cfg(feature = "demo")]
 mod demo;
 #[cfg(feature = "hub")]
@@ -69,7 +71,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let Arguments { command } = Arguments::parse();
+    let Arguments { command } = arguments::parse().unwrap_or_else(|error| error.exit());
     let ended = match command {
         #[cfg(feature = "demo")]
         Command::Demo(args) => {
