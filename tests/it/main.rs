@@ -19,6 +19,7 @@ mod bad_input;
 mod call;
 mod cancellation;
 mod certs;
+mod config;
 mod demo;
 mod failures;
 mod fidelity;

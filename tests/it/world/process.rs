@@ -38,7 +38,14 @@ fn command(arguments: &[&str]) -> Command {
 
 /// What a command that ends by itself has printed.
 pub(crate) async fn output(arguments: &[&str]) -> Output {
-    soon(command(arguments).output()).await.unwrap()
+    output_with(arguments, &[]).await
+}
+
+/// The same, with environment variables.
+pub(crate) async fn output_with(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
+    let mut command = command(arguments);
+    command.envs(environment.iter().copied());
+    soon(command.output()).await.unwrap()
 }
 
 /// What is printed about a failure with `code`.
@@ -113,10 +120,15 @@ impl Process {
 
     /// SIGTERM, and how it ended.
     pub(crate) async fn terminate(&mut self) -> ExitStatus {
-        let id = self.child.id().expect("it runs").to_string();
-        let sent = Command::new("kill").args(["-TERM", &id]).status().await.unwrap();
-        assert!(sent.success());
+        self.signal("TERM").await;
         self.ended().await
+    }
+
+    /// Sends a signal, such as `INT`.
+    pub(crate) async fn signal(&self, name: &str) {
+        let id = self.child.id().expect("it runs").to_string();
+        let sent = Command::new("kill").args(["-s", name, &id]).status();
+        assert!(sent.await.unwrap().success());
     }
 
     /// How it ended by itself.
