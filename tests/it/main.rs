@@ -27,5 +27,6 @@ mod flow;
 mod kinds;
 mod restart;
 mod services;
+mod signals;
 mod upstream_failures;
 mod upstreams;
