@@ -4,9 +4,9 @@
 mod admin;
 #[cfg(feature = "agent")]
 mod agent;
-mod arguments;
 #[cfg(feature = "client")]
 mod agents;
+mod arguments;
 #[cfg(feature = "client")]
 mod call;
 mod certs;
