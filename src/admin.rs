@@ -267,7 +267,7 @@ mod tests {
         table.row(["site-7".to_owned(), "\u{1b}[31m".to_owned(), String::new()]);
         assert_eq!(
             table.to_string(),
-            "AGENT   VERSION    LABELS\nsite-7  \\u{1b}[31m  -\n"
+            "AGENT   VERSION     LABELS\nsite-7  \\u{1b}[31m  -\n"
         );
     }
 
