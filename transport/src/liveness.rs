@@ -23,11 +23,9 @@ pub const SUSPECT_AFTER_ROUND_TRIPS: u32 = 6;
 /// find it dead in time, seldom enough that many quiet streams cost little.
 pub const QUIET_PROBE: Duration = Duration::from_millis(2500);
 
-/// A link that carries calls is dead after so long at the least without a sign of life.
+/// A link is dead after so long at the least without a sign of life that is owed: since the last one where it carries
+/// calls, since something was sent where it doesn't.
 pub const DEAD_AFTER: Duration = Duration::from_millis(4500);
-
-/// A link without calls is dead after so long at the least without a sign of life, from the probe on.
-pub const DEAD_AFTER_IDLE: Duration = Duration::from_secs(5);
 
 /// So many round trips at the least, too.
 pub const DEAD_AFTER_ROUND_TRIPS: u32 = 12;
@@ -43,7 +41,8 @@ pub const LONGEST_INTERVAL: Duration = Duration::from_secs(3600);
 
 /// A link in use is looked at so often, and what it received is known no more closely than that.
 ///
-/// With [`DEAD_AFTER`] that makes 4.9 s, from the last packet of a link with calls to its end.
+/// With [`DEAD_AFTER`] that makes 4.9 s, from the last packet of a link with calls, or the heartbeat of one without, to
+/// its end.
 pub const WATCH: Duration = Duration::from_millis(400);
 
 /// How far a heartbeat may be from its interval, so that many links do not beat together.
@@ -233,8 +232,7 @@ impl Liveness {
     /// Since when the peer should have given a sign of life. Nothing has to come where nothing was sent; calls that
     /// have heard nothing for long have no patience to begin anew when something is.
     fn silent_since(&self, calls: usize) -> Option<Instant> {
-        let heartbeat = self.unanswered.map(|heartbeat| heartbeat.sent);
-        let asked = [self.unacknowledged, heartbeat].into_iter().flatten().min()?;
+        let asked = self.unacknowledged?;
         let owed = self.owed?;
         Some(if calls > 0 { owed } else { owed.max(asked) })
     }
@@ -245,7 +243,8 @@ impl Liveness {
             sequence: self.sequence,
             sent: now,
         });
-        self.unacknowledged.get_or_insert(now);
+        // That it is sent, and so has to be acknowledged, is seen by the next look: where calls have used up all of the
+        // credit that they share with it, it waits here, and the silence says nothing of the peer.
         self.owed.get_or_insert(now);
         self.sequence
     }
@@ -280,11 +279,9 @@ struct Limits {
 impl Limits {
     fn of(sample: &Sample) -> Self {
         let round_trip = sample.round_trip.min(LONGEST_ROUND_TRIP);
-        let idle = sample.calls == 0;
-        let dead = if idle { DEAD_AFTER_IDLE } else { DEAD_AFTER };
         Self {
             suspect: SUSPECT_AFTER.max(round_trip * SUSPECT_AFTER_ROUND_TRIPS),
-            dead: dead.max(round_trip * DEAD_AFTER_ROUND_TRIPS),
+            dead: DEAD_AFTER.max(round_trip * DEAD_AFTER_ROUND_TRIPS),
             unresponsive: UNRESPONSIVE_AFTER.max(round_trip * DEAD_AFTER_ROUND_TRIPS),
         }
     }
