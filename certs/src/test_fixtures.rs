@@ -174,3 +174,7 @@ pub(crate) fn agent_params() -> CertificateParams {
 pub(crate) fn uri(text: &str) -> SanType {
     SanType::URI(text.try_into().unwrap())
 }
+
+pub(crate) fn dns(text: &str) -> SanType {
+    SanType::DnsName(text.try_into().unwrap())
+}

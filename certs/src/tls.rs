@@ -5,6 +5,7 @@ use std::sync::{Arc, LazyLock};
 
 use rustls::client::Resumption;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, VerifierBuilderError, WebPkiClientVerifier};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::version::{TLS12, TLS13};
@@ -12,7 +13,10 @@ use rustls::{ClientConfig, ServerConfig, SupportedProtocolVersion};
 use thiserror::Error;
 
 use crate::credentials::Credentials;
+use crate::trust_domain::TrustDomain;
 use crate::trust_store::TrustStore;
+
+mod clients;
 
 /// The cryptography that everything here uses: aws-lc-rs, whatever the process's default is.
 pub fn provider() -> Arc<CryptoProvider> {
@@ -40,8 +44,37 @@ impl Credentials {
     pub fn server_config(&self) -> Result<ServerConfig, TlsError> {
         let verifier =
             WebPkiClientVerifier::builder_with_provider(self.trust.roots().clone(), provider()).build()?;
+        self.server(&[&TLS13], verifier)
+    }
+
+    /// Settings to accept clients that show a certificate of a client of `trust_domain` (its one URI is
+    /// `spiffe://<trust domain>/client/<name>`) that the CA vouches for; what else is shown is refused within the
+    /// handshake, so that its holder is told with an alert. TLS 1.3 and 1.2, for clients of any age; no resumption.
+    ///
+    /// # Errors
+    /// TLS cannot be set up; with these settings that is a defect of the build.
+    pub fn clients_config(&self, trust_domain: &TrustDomain) -> Result<ServerConfig, TlsError> {
+        let chain =
+            WebPkiClientVerifier::builder_with_provider(self.trust.roots().clone(), provider()).build()?;
+        let verifier = Arc::new(clients::ClientsOnly::new(chain, trust_domain.clone()));
+        self.server(&[&TLS13, &TLS12], verifier)
+    }
+
+    /// Settings to accept anybody, who is shown the own certificate and asked for none. TLS 1.3 and 1.2; no resumption.
+    ///
+    /// # Errors
+    /// TLS cannot be set up; with these settings that is a defect of the build.
+    pub fn anybody_config(&self) -> Result<ServerConfig, TlsError> {
+        self.server(&[&TLS13, &TLS12], WebPkiClientVerifier::no_client_auth())
+    }
+
+    fn server(
+        &self,
+        versions: &[&'static SupportedProtocolVersion],
+        verifier: Arc<dyn ClientCertVerifier>,
+    ) -> Result<ServerConfig, TlsError> {
         let mut config = ServerConfig::builder_with_provider(provider())
-            .with_protocol_versions(&[&TLS13])?
+            .with_protocol_versions(versions)?
             .with_client_cert_verifier(verifier)
             .with_cert_resolver(Arc::new(SingleCertAndKey::from(self.certified.clone())));
         // The library's default has no ticketer, so that tickets could only be kept in the storage.

@@ -4,8 +4,8 @@ use rustls::pki_types::{PrivateKeyDer, ServerName};
 use rustls::{ClientConnection, Connection, HandshakeKind, ProtocolVersion, ServerConnection};
 
 use super::*;
-use crate::test_fixtures::{AnyCa, Folder, days, hub, server};
-use crate::{Identity, Role, load_certified_key};
+use crate::test_fixtures::{AnyCa, Folder, billing, days, dns, hub, server, uri};
+use crate::{CredentialFiles, Identity, Role, Subject, load_certified_key};
 
 /// Both ends after a handshake in memory.
 struct Handshake {
@@ -176,4 +176,82 @@ fn an_upstream_may_demand_a_certificate() {
     assert_eq!(done.server.protocol_version(), Some(ProtocolVersion::TLSv1_3));
     let config = upstream_config(agent.trust_store(), None).unwrap();
     assert!(handshake(config, upstream.server_config().unwrap(), "localhost").is_err());
+}
+
+/// A client that shows `files` to the clients' port.
+fn as_client(hub: &Credentials, files: &CredentialFiles) -> Result<Handshake, rustls::Error> {
+    let cert = load_certified_key(&files.cert, &files.key).unwrap();
+    let config = client(hub.trust_store(), Some(Arc::new(cert)), &[&TLS13, &TLS12]).unwrap();
+    handshake(config, hub.clients_config(&adit()).unwrap(), "hub.example")
+}
+
+fn adit() -> TrustDomain {
+    "adit".parse().unwrap()
+}
+
+#[test]
+fn the_clients_port_takes_clients_of_its_trust_domain_alone() {
+    let folder = Folder::new();
+    let good = folder.issue(&Subject::Client(billing()), days(1));
+    let trusting = Credentials::load(&folder.issue(&hub(), days(1)), Role::Hub).unwrap();
+    let done = as_client(&trusting, &good).unwrap();
+    let shown = Identity::from_certificate(&done.server.peer_certificates().unwrap()[0]).unwrap();
+    assert_eq!(shown.client_name(), Some(&billing()));
+    let said = as_client(&trusting, &folder.agent()).err().unwrap().to_string();
+    for word in ["spiffe://adit/agent/site-7", "adit certs client"] {
+        assert!(said.contains(word), "no {word:?} in {said}");
+    }
+
+    // A CA that vouches for anything.
+    let any = AnyCa::new();
+    let hubs = any.files(|params| {
+        params.subject_alt_names = vec![uri("spiffe://adit/hub"), dns("hub.example")];
+        params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ServerAuth];
+    });
+    let trusting = Credentials::load(&hubs, Role::Hub).unwrap();
+    let cases: [(&[&str], &str); 5] = [
+        (&["spiffe://adit/client/billing"], ""),
+        (&["spiffe://other/client/billing"], "trust domain is adit"),
+        (&[], "no SPIFFE id"),
+        (&["spiffe://adit/client/a", "spiffe://adit/client/b"], "2 URIs"),
+        (&["spiffe://adit/hub"], "spiffe://adit/hub"),
+    ];
+    for (uris, refusal) in cases {
+        let files =
+            any.files(|params| params.subject_alt_names = uris.iter().map(|name| uri(name)).collect());
+        match as_client(&trusting, &files) {
+            Ok(_) => assert!(refusal.is_empty(), "{uris:?} is let in"),
+            Err(error) => {
+                let said = error.to_string();
+                assert!(!refusal.is_empty() && said.contains(refusal), "{uris:?}: {said}");
+            }
+        }
+    }
+}
+
+#[test]
+fn clients_may_speak_an_older_version_and_resume_nothing() {
+    let folder = Folder::new();
+    let files = folder.issue(&Subject::Client(billing()), days(1));
+    let cert = Arc::new(load_certified_key(&files.cert, &files.key).unwrap());
+    let hub = Credentials::load(&folder.issue(&hub(), days(1)), Role::Hub).unwrap();
+    let mutual = hub.clients_config(&adit()).unwrap();
+    let anybody = hub.anybody_config().unwrap();
+    for (versions, version) in [
+        ([&TLS12], ProtocolVersion::TLSv1_2),
+        ([&TLS13], ProtocolVersion::TLSv1_3),
+    ] {
+        for (server, cert) in [(&mutual, Some(cert.clone())), (&anybody, None)] {
+            let mut eager = client(hub.trust_store(), cert, &versions).unwrap();
+            eager.resumption = Resumption::in_memory_sessions(8);
+            for _ in 0..2 {
+                let done = handshake(eager.clone(), server.clone(), "hub.example").unwrap();
+                assert_eq!(done.client.protocol_version(), Some(version));
+                assert_eq!(done.client.handshake_kind(), Some(HandshakeKind::Full));
+            }
+        }
+        let nobody = client(hub.trust_store(), None, &versions).unwrap();
+        let error = handshake(nobody, mutual.clone(), "hub.example").err().unwrap();
+        assert_eq!(error, rustls::Error::NoCertificatesPresented);
+    }
 }
