@@ -4,16 +4,13 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use adit_certs::{CredentialFiles, Credentials, Role, TrustDomain};
-use adit_hub::{AgentDomain, Builder, Hub, Pool};
+use adit_hub::{AgentDomain, Builder, ClientTls, Hub, Pool};
 use tracing::info;
 
 use crate::link::{self, ConfigArgs, Files, LinkArgs};
 use crate::logging;
 use crate::process::Workers;
 use crate::process::signals::Stopping;
-
-mod contract;
-use contract::ClientTls;
 
 /// Arguments of `adit hub`.
 #[derive(Debug, clap::Args)]
@@ -85,8 +82,10 @@ impl HubArgs {
         if let Some(trust_domain) = &self.trust_domain {
             hub = hub.trust_domain(trust_domain.clone());
         }
-        contract::check(self.client_tls)?;
-        Ok(hub)
+        if let Some(mode) = self.client_tls {
+            hub = hub.client_tls(mode);
+        }
+        Ok(hub.insecure_clients(self.insecure_clients))
     }
 }
 

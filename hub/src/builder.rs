@@ -13,7 +13,9 @@ use tokio_util::sync::CancellationToken;
 use crate::attach::Attach;
 use crate::call::{Calls, Routing};
 use crate::domain::AgentDomain;
+use crate::health::HubHealth;
 use crate::hub::Hub;
+use crate::ingress::{self, ClientTls, ExposedClients, Ingress, Limits, Stopping};
 use crate::pools::Pool;
 use crate::registry::Registry;
 
@@ -40,6 +42,9 @@ pub struct Builder {
     credentials: Credentials,
     agents: Vec<SocketAddr>,
     clients: SocketAddr,
+    client_tls: Option<ClientTls>,
+    insecure_clients: bool,
+    limits: Limits,
     admin: Option<SocketAddr>,
     agent_domain: Option<AgentDomain>,
     pools: Vec<Pool>,
@@ -63,6 +68,9 @@ pub enum StartError {
         /// The address.
         address: SocketAddr,
     },
+    /// Anybody who reaches the clients' port could call every agent.
+    #[error(transparent)]
+    ExposedClients(#[from] ExposedClients),
     /// A TCP port can't be had.
     #[error("cannot listen on {flag} {address}: {source}; choose another address with {flag}")]
     Listen {
@@ -98,6 +106,9 @@ impl Builder {
             credentials,
             agents: Vec::new(),
             clients: (Ipv4Addr::LOCALHOST, 9090).into(),
+            client_tls: None,
+            insecure_clients: false,
+            limits: Limits::default(),
             admin: None,
             agent_domain: None,
             pools: Vec::new(),
@@ -119,6 +130,27 @@ impl Builder {
     #[must_use]
     pub fn clients(mut self, address: SocketAddr) -> Self {
         self.clients = address;
+        self
+    }
+
+    /// What is asked of clients. Unless it is called: nothing on a loopback address, and a certificate elsewhere.
+    #[must_use]
+    pub fn client_tls(mut self, mode: ClientTls) -> Self {
+        self.client_tls = Some(mode);
+        self
+    }
+
+    /// Whether clients may use an address that others reach without a certificate. Unless it is called: no.
+    #[must_use]
+    pub fn insecure_clients(mut self, insecure: bool) -> Self {
+        self.insecure_clients = insecure;
+        self
+    }
+
+    /// What clients may take.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
         self
     }
 
@@ -177,14 +209,15 @@ impl Builder {
     ///
     /// [`StartError`] names the setting that has to change.
     pub fn check(&self) -> Result<(), StartError> {
-        let admin = self.admin.map(|address| ("--admin", address));
-        for (flag, address) in admin.into_iter().chain([("--clients", self.clients)]) {
-            if !address.ip().is_loopback() {
-                return Err(StartError::Exposed { flag, address });
-            }
+        if let Some(address) = self.admin
+            && !address.ip().is_loopback()
+        {
+            let flag = "--admin";
+            return Err(StartError::Exposed { flag, address });
         }
         self.whose_agents()?;
         self.agents_tls()?;
+        self.clients_tls()?;
         Ok(())
     }
 
@@ -195,7 +228,7 @@ impl Builder {
     /// [`StartError`] names the setting that has to change.
     pub async fn bind(self) -> Result<Hub, StartError> {
         self.check()?;
-        let tls = self.agents_tls()?;
+        let (tls, clients_tls) = (self.agents_tls()?, self.clients_tls()?);
         let secret = self.credentials.private_key_der();
         let everywhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 4433));
         let agents = match self.agents.as_slice() {
@@ -212,6 +245,7 @@ impl Builder {
             trust_domain: self.whose_agents()?,
             draining: CancellationToken::new(),
         };
+        let health = HubHealth::new(Arc::clone(&registry), attach.draining.clone());
         let routing = Routing {
             agent_domain: self.agent_domain,
             pools: self.pools.into_iter().collect(),
@@ -221,18 +255,30 @@ impl Builder {
             Some(address) => Some(listen("--admin", address).await?),
             None => None,
         };
+        let calls = Arc::new(Calls::new(registry, health, routing));
+        let stopping = Stopping {
+            drain: attach.draining.clone(),
+            end: calls.stopped().clone(),
+        };
+        let clients = listen("--clients", self.clients).await?;
         Ok(Hub {
             agents,
-            clients: listen("--clients", self.clients).await?,
+            clients: Ingress::new(clients, clients_tls, &self.limits, Arc::clone(&calls), stopping),
             admin,
             attach,
-            calls: Arc::new(Calls::new(registry, routing)),
+            calls,
             drain_timeout: self.drain_timeout,
         })
     }
 
     fn agents_tls(&self) -> Result<rustls::ServerConfig, StartError> {
         let tls = self.credentials.server_config();
+        tls.map_err(|error| StartError::Tls(error.to_string()))
+    }
+
+    fn clients_tls(&self) -> Result<Option<Arc<rustls::ServerConfig>>, StartError> {
+        let mode = ClientTls::choose(self.clients, self.client_tls, self.insecure_clients)?;
+        let tls = ingress::clients_tls(&self.credentials, &self.whose_agents()?, mode);
         tls.map_err(|error| StartError::Tls(error.to_string()))
     }
 

@@ -6,7 +6,6 @@ use std::time::Duration;
 use adit_proto::failure::{ADIT_DELIVERED, ADIT_ERROR, Delivered, Failure, Reason};
 use adit_transport::{Body, CallError};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
-use hyper::body::Incoming;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -14,8 +13,11 @@ use tracing::debug;
 
 use crate::deadline::{self, Deadline};
 use crate::domain::AgentDomain;
+use crate::health::HubHealth;
+use crate::ingress::RequestBody;
 use crate::member::Member;
 use crate::pools::Pools;
+use crate::principal::Principal;
 use crate::registry::Registry;
 use crate::replay::Replay;
 use crate::response::{self, ResponseBody};
@@ -38,6 +40,7 @@ const STARTING: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(crate) struct Calls {
     registry: Arc<Registry>,
+    health: HubHealth,
     routing: Routing,
     held: Semaphore,
     started: Instant,
@@ -74,9 +77,10 @@ enum Patience {
 }
 
 impl Calls {
-    pub(crate) fn new(registry: Arc<Registry>, routing: Routing) -> Self {
+    pub(crate) fn new(registry: Arc<Registry>, health: HubHealth, routing: Routing) -> Self {
         Self {
             registry,
+            health,
             routing,
             held: Semaphore::new(MAX_HELD_CALLS),
             started: Instant::now(),
@@ -94,16 +98,22 @@ impl Calls {
         self.stopped.cancel();
     }
 
-    /// Carries one call. An error resets the client's stream with its reason, as the upstream did.
+    /// Ready once [`stop`](Self::stop) has been called.
+    pub(crate) fn stopped(&self) -> &CancellationToken {
+        &self.stopped
+    }
+
+    /// Carries one call of `client`. An error resets the client's stream with its reason, as the upstream did.
     pub(crate) async fn handle(
         &self,
-        request: Request<Incoming>,
+        request: Request<RequestBody>,
+        client: &Principal,
     ) -> Result<Response<ResponseBody>, h2::Error> {
         let connect = request.method() == Method::CONNECT;
         match self.forward(request).await {
             Ok(response) => Ok(response),
             Err(Ending::Failed(failure)) => {
-                debug!(%failure, "a call failed");
+                debug!(%failure, %client, "a call failed");
                 let mut response = response::failed(failure);
                 if connect {
                     // The 200 of gRPC's failures would say that there is a tunnel now (RFC 9110 §9.3.6).
@@ -115,12 +125,16 @@ impl Calls {
         }
     }
 
-    async fn forward(&self, request: Request<Incoming>) -> Result<Response<ResponseBody>, Ending> {
+    async fn forward(&self, request: Request<RequestBody>) -> Result<Response<ResponseBody>, Ending> {
         let (mut head, body) = request.into_parts();
         refuse(&head.method, head.uri.path(), &head.headers)?;
         let domain = self.routing.agent_domain.as_ref();
         let target = Target::of(head.uri.path(), head.uri.authority(), &head.headers, domain)
             .map_err(|error| status::bad_target(&error))?;
+        if target == Target::Service && head.uri.path().starts_with("/grpc.health.") {
+            let request = Request::from_parts(head, body);
+            return Ok(response::own(self.health.answer(request).await));
+        }
         let deadline = Deadline::of(&head.headers);
         let wants_grpc = response::is_grpc(&head.headers);
         head.headers = router::without_routing(head.headers);

@@ -11,16 +11,16 @@ use adit_transport::Listener;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
-use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::{Instrument as _, info, info_span};
 
+use crate::admin;
 use crate::attach::Attach;
 use crate::builder::Builder;
 use crate::call::Calls;
-use crate::ingress::Connections;
+use crate::ingress::{self, Ingress};
 use crate::member::Closing;
 use crate::registry::Registry;
-use crate::{admin, ingress};
 
 /// How long a stopping hub takes to tell its agents.
 const GOODBYE: Duration = Duration::from_secs(1);
@@ -32,7 +32,7 @@ const WATCH_BUSY: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub struct Hub {
     pub(crate) agents: Vec<Arc<Listener>>,
-    pub(crate) clients: TcpListener,
+    pub(crate) clients: Ingress,
     pub(crate) admin: Option<TcpListener>,
     pub(crate) attach: Attach,
     pub(crate) calls: Arc<Calls>,
@@ -79,7 +79,7 @@ impl Hub {
     pub async fn run(self, drain: impl Future<Output = ()>, stop: impl Future<Output = ()>) {
         let registry = Arc::clone(&self.attach.registry);
         let draining = self.attach.draining.clone();
-        let (connections, end) = (Connections::default(), CancellationToken::new());
+        let end = self.calls.stopped().clone();
         let mut tasks = JoinSet::new();
         for listener in &self.agents {
             tasks.spawn(accept(Arc::clone(listener), self.attach.clone()));
@@ -92,13 +92,13 @@ impl Hub {
                 calls: Arc::clone(&self.calls),
                 trust_domain: self.attach.trust_domain.clone(),
                 started_at: SystemTime::now(),
-                connections: connections.clone(),
+                connections: self.clients.open(),
                 draining: draining.clone(),
                 stopped: end.clone(),
             };
             admins.spawn(admin::serve(admin, hub));
         }
-        let mut ingress = tokio::spawn(ingress::serve(self.clients, Arc::clone(&self.calls), connections));
+        let mut ingress = AbortOnDropHandle::new(tokio::spawn(self.clients.serve()));
 
         let mut stop = std::pin::pin!(stop);
         let stopped = tokio::select! {
@@ -129,12 +129,15 @@ impl Hub {
         }
         info!(calls = in_flight(&registry), "stopping");
         self.calls.stop();
-        end.cancel();
         for member in registry.links(None) {
             member.close(Closing::HubStopped);
         }
         for listener in &self.agents {
             listener.close("the hub stopped");
+        }
+        if !ingress.is_finished() {
+            // It ends by itself once its clients know how their calls ended.
+            let _ = timeout(2 * ingress::FLUSH, &mut ingress).await;
         }
         let goodbyes = futures_util::future::join_all(self.agents.iter().map(|listener| listener.closed()));
         let _ = timeout(GOODBYE, futures_util::future::join(goodbyes, admins.join_next())).await;

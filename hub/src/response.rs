@@ -23,6 +23,8 @@ const GRPC_STATUS: &str = "grpc-status";
 pub(crate) struct ResponseBody {
     /// `None` once the response is over, so that the call is let go at once.
     call: Option<Call>,
+    /// What the hub answers itself, in place of an agent.
+    own: Option<tonic::body::Body>,
     /// No status has come yet, and the client waits for one.
     owes_status: bool,
 }
@@ -48,6 +50,16 @@ pub(crate) fn is_grpc(metadata: &HeaderMap) -> bool {
 pub(crate) fn failed(failure: Failure) -> Response<ResponseBody> {
     failure.into_response(ResponseBody {
         call: None,
+        own: None,
+        owes_status: false,
+    })
+}
+
+/// The response to a call that the hub itself serves.
+pub(crate) fn own(response: Response<tonic::body::Body>) -> Response<ResponseBody> {
+    response.map(|body| ResponseBody {
+        call: None,
+        own: Some(body),
         owes_status: false,
     })
 }
@@ -87,7 +99,14 @@ pub(crate) async fn passed_on(
         in_flight,
     };
     let call = (!over).then_some(call);
-    Response::from_parts(head, ResponseBody { call, owes_status })
+    Response::from_parts(
+        head,
+        ResponseBody {
+            call,
+            own: None,
+            owes_status,
+        },
+    )
 }
 
 impl ResponseBody {
@@ -118,6 +137,10 @@ impl HttpBody for ResponseBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
         let this = &mut *self;
+        if let Some(own) = &mut this.own {
+            let frame = ready!(Pin::new(own).poll_frame(cx));
+            return Poll::Ready(frame.map(|frame| frame.map_err(|_| h2::Reason::INTERNAL_ERROR.into())));
+        }
         let Some(call) = &mut this.call else {
             return Poll::Ready(None);
         };
@@ -156,6 +179,9 @@ impl HttpBody for ResponseBody {
     }
 
     fn is_end_stream(&self) -> bool {
+        if let Some(own) = &self.own {
+            return own.is_end_stream();
+        }
         !self.owes_status
             && self
                 .call

@@ -4,6 +4,7 @@ use adit_proto::failure::{Delivered, Failure, Reason};
 use adit_transport::{BodyError, CallError, Code};
 
 use crate::member::{Closing, Member};
+use crate::principal::Principal;
 use crate::router::{Miss, TargetError};
 
 /// How a call ends that has no response, or whose response broke off.
@@ -43,6 +44,14 @@ pub(crate) fn hub_is_full(held: usize) -> Failure {
     Failure::new(
         Reason::AgentBusy,
         format!("{held} calls wait already for agents that are not connected: try again later"),
+    )
+}
+
+/// The client has as many calls as it may have.
+pub(crate) fn too_many_calls(client: &Principal, limit: usize) -> Failure {
+    Failure::new(
+        Reason::AgentBusy,
+        format!("{client} has {limit} calls in flight, which is the limit: wait for some to end"),
     )
 }
 

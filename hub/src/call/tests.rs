@@ -14,7 +14,9 @@ fn calls() -> Calls {
         reconnect_grace: GRACE,
         ..Routing::default()
     };
-    Calls::new(Arc::new(Registry::new()), routing)
+    let registry = Arc::new(Registry::new());
+    let health = HubHealth::new(Arc::clone(&registry), CancellationToken::new());
+    Calls::new(registry, health, routing)
 }
 
 fn agent() -> Target {

@@ -1,0 +1,171 @@
+//! What one client may take of the hub: connections and calls, counted by its name or else by its address.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use adit_certs::ClientName;
+
+use crate::principal::Principal;
+
+/// Connections of clients at once. Further ones wait in the system's queue.
+pub const MAX_CONNECTIONS: usize = 16_384;
+
+/// Connections of one client at once: a further one is closed with GOAWAY ENHANCE_YOUR_CALM.
+pub const MAX_CONNECTIONS_PER_CLIENT: usize = 1024;
+
+/// Calls of one client at once, over all of its connections: a further one fails.
+pub const MAX_CALLS_PER_CLIENT: usize = 16_384;
+
+/// TLS handshakes with clients under way at once: a further connection is closed.
+pub const MAX_CLIENT_HANDSHAKES: usize = 2048;
+
+/// What clients may take of a hub. The default is made of the constants beside it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections of all clients at once, 1 or more; further ones wait in the system's queue.
+    pub connections: usize,
+    /// Connections of one client at once, which is one certificate's name, or else one IP address. While a
+    /// connection's handshake is under way it counts for the address.
+    pub connections_per_client: usize,
+    /// Calls of one client at once, from a call's head until its response's end.
+    pub calls_per_client: usize,
+    /// TLS handshakes at once.
+    pub handshakes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: MAX_CONNECTIONS,
+            connections_per_client: MAX_CONNECTIONS_PER_CLIENT,
+            calls_per_client: MAX_CALLS_PER_CLIENT,
+            handshakes: MAX_CLIENT_HANDSHAKES,
+        }
+    }
+}
+
+/// All clients that have a connection or a call.
+#[derive(Debug)]
+pub(super) struct Clients {
+    connections: usize,
+    calls: usize,
+    accounts: Mutex<HashMap<Key, Weak<Account>>>,
+}
+
+/// A client that has taken all that it may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Full {
+    pub(super) limit: usize,
+}
+
+/// One connection of a client, counted until it is dropped.
+#[derive(Debug)]
+pub(super) struct Connected(Arc<Account>);
+
+/// One call of a client, counted until it is dropped.
+#[derive(Debug)]
+pub(super) struct Running(Arc<Account>);
+
+/// Whom connections and calls count for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Key {
+    Name(ClientName),
+    Address(IpAddr),
+}
+
+/// What a client has at this moment. Listed for as long as a connection or a call holds it.
+#[derive(Debug)]
+struct Account {
+    key: Key,
+    clients: Arc<Clients>,
+    connections: AtomicUsize,
+    calls: AtomicUsize,
+}
+
+impl Clients {
+    pub(super) fn new(limits: &Limits) -> Arc<Self> {
+        Arc::new(Self {
+            connections: limits.connections_per_client,
+            calls: limits.calls_per_client,
+            accounts: Mutex::default(),
+        })
+    }
+
+    /// Counts a connection.
+    pub(super) fn connect(self: &Arc<Self>, principal: &Principal) -> Result<Connected, Full> {
+        let account = self.account(principal);
+        match take(&account.connections, self.connections) {
+            Ok(()) => Ok(Connected(account)),
+            Err(full) => Err(full),
+        }
+    }
+
+    fn account(self: &Arc<Self>, principal: &Principal) -> Arc<Account> {
+        let key = match &principal.name {
+            Some(name) => Key::Name(name.clone()),
+            None => Key::Address(principal.address),
+        };
+        let mut accounts = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(account) = accounts.get(&key).and_then(Weak::upgrade) {
+            return account;
+        }
+        let account = Arc::new(Account {
+            key: key.clone(),
+            clients: Arc::clone(self),
+            connections: AtomicUsize::new(0),
+            calls: AtomicUsize::new(0),
+        });
+        accounts.insert(key, Arc::downgrade(&account));
+        account
+    }
+}
+
+impl Connected {
+    /// Counts a call.
+    pub(super) fn begin(&self) -> Result<Running, Full> {
+        take(&self.0.calls, self.0.clients.calls).map(|()| Running(Arc::clone(&self.0)))
+    }
+}
+
+/// One more, where the limit leaves room.
+fn take(count: &AtomicUsize, limit: usize) -> Result<(), Full> {
+    count
+        .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| {
+            (count < limit).then_some(count + 1)
+        })
+        .map_or(Err(Full { limit }), |_| Ok(()))
+}
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.calls.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Account {
+    fn drop(&mut self) {
+        let mut accounts = self
+            .clients
+            .accounts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        // A later account of the same client may be listed in its place already.
+        if accounts
+            .get(&self.key)
+            .is_some_and(|listed| listed.strong_count() == 0)
+        {
+            accounts.remove(&self.key);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,414 @@
+//! The clients' port: HTTP/2 connections, with TLS or without, and what they may cost.
+//!
+//! A connection is *opened* (TLS handshake, HTTP/2 preface: each within a time, and none holds up another), counted for
+//! its [`Principal`], and *served* until its client leaves, the hub drains, or the client breaks a rule.
+
+mod bucket;
+mod limits;
+mod preface;
+mod service;
+mod tls;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tokio_util::sync::CancellationToken;
+use tracing::{Instrument as _, Span, debug, field, info, info_span, warn};
+
+use crate::call::{Calls, MAX_HEADER_SECTION};
+use crate::principal::Principal;
+use bucket::Bucket;
+use limits::{Clients, Connected, Full};
+use preface::Prefaced;
+use service::Service;
+
+pub use limits::{
+    Limits, MAX_CALLS_PER_CLIENT, MAX_CLIENT_HANDSHAKES, MAX_CONNECTIONS, MAX_CONNECTIONS_PER_CLIENT,
+};
+pub(crate) use preface::expect as prefaced;
+pub(crate) use service::RequestBody;
+pub use service::{RAPID, RAPID_RESETS, RAPID_RESETS_PER_SECOND};
+pub(crate) use tls::clients_tls;
+pub use tls::{ClientTls, ExposedClients, InvalidClientTls};
+
+/// Streams at once on one connection; a client with more calls waits, or opens another connection.
+pub const MAX_STREAMS: u32 = 1024;
+
+/// What a client may send on one stream before the agent has taken it: 1 MiB fills 100 Mbit/s at 80 ms.
+const STREAM_WINDOW: u32 = 1 << 20;
+
+/// The same over all streams of one connection. hyper can't raise it for uploads that stand still, so it is large
+/// enough for a hundred and more of them beside the live ones.
+const CONNECTION_WINDOW: u32 = 128 << 20;
+
+/// Bytes of responses that wait for one stream's client: one window's worth is enough to keep it busy.
+const SEND_BUFFER: usize = 256 << 10;
+
+/// h2's own limit for header sections. Above ours, because h2 answers an excess with HTTP 431, which gRPC doesn't know,
+/// and closes the whole connection beyond four times this.
+const H2_HEADER_SECTION: u32 = 256 << 10;
+const _: () = assert!(H2_HEADER_SECTION as usize > MAX_HEADER_SECTION);
+
+/// Streams that a client has opened and reset before the hub has looked at them. h2's own limit of 20 closes the
+/// connection of a client that gives up some calls at a time while the hub is busy; rapid resets are counted below.
+const RESET_UNSEEN: usize = MAX_STREAMS as usize;
+
+/// How long a client may take for its TLS handshake and to say that it speaks HTTP/2,
+const OPENING_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// and how long, when the hub drains.
+const LAST_OPENING: Duration = Duration::from_secs(1);
+
+/// A connection on which nothing comes for this long is asked whether it lives,
+const PING_INTERVAL: Duration = Duration::from_secs(60);
+
+/// and closed when it doesn't answer within this.
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How long to wait when the system has no socket left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long connections have for the last bytes of calls that the hub has ended.
+pub(crate) const FLUSH: Duration = Duration::from_secs(1);
+
+/// Log lines about refused clients at once,
+const REFUSALS_LOGGED: u32 = 20;
+
+/// and further ones each second. Who is refused can come again as often as it likes.
+const REFUSALS_LOGGED_PER_SECOND: u32 = 1;
+
+/// The clients' port, before it serves.
+#[derive(Debug)]
+pub(crate) struct Ingress {
+    listener: TcpListener,
+    shared: Arc<Shared>,
+    connections: usize,
+    /// Held by the port and by each connection.
+    open: Arc<()>,
+}
+
+/// Tells how many connections there are.
+#[derive(Clone, Debug)]
+pub(crate) struct Connections(Weak<()>);
+
+/// What tells an ingress to stop, in two steps.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Stopping {
+    /// No new connections and calls from now on; those calls that run go on.
+    pub(crate) drain: CancellationToken,
+    /// The calls that still run are being ended: connections get [`FLUSH`] to say so.
+    pub(crate) end: CancellationToken,
+}
+
+/// What all connections share.
+#[derive(Debug)]
+struct Shared {
+    calls: Arc<Calls>,
+    tls: Option<Arc<ServerConfig>>,
+    handshakes: Semaphore,
+    clients: Arc<Clients>,
+    refusals: Bucket,
+    stopping: Stopping,
+}
+
+impl Connections {
+    /// Those that are open at this moment.
+    pub(crate) fn count(&self) -> usize {
+        // One more holds it: the port itself.
+        self.0.strong_count().saturating_sub(1)
+    }
+}
+
+impl Stopping {
+    /// Ready once there is any word of stopping.
+    async fn told(&self) {
+        tokio::select! {
+            () = self.drain.cancelled() => {}
+            () = self.end.cancelled() => {}
+        }
+    }
+}
+
+impl Ingress {
+    /// Takes connections from `listener`, with TLS where `tls` is given.
+    pub(crate) fn new(
+        listener: TcpListener,
+        tls: Option<Arc<ServerConfig>>,
+        limits: &Limits,
+        calls: Arc<Calls>,
+        stopping: Stopping,
+    ) -> Self {
+        Self {
+            listener,
+            connections: limits.connections.clamp(1, Semaphore::MAX_PERMITS),
+            open: Arc::default(),
+            shared: Arc::new(Shared {
+                calls,
+                tls,
+                handshakes: Semaphore::new(limits.handshakes.clamp(1, Semaphore::MAX_PERMITS)),
+                clients: Clients::new(limits),
+                refusals: Bucket::new(REFUSALS_LOGGED, REFUSALS_LOGGED_PER_SECOND),
+                stopping,
+            }),
+        }
+    }
+
+    /// Tells how many connections there are, for as long as it serves.
+    pub(crate) fn open(&self) -> Connections {
+        Connections(Arc::downgrade(&self.open))
+    }
+
+    /// Where it listens.
+    pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Serves until it is told to stop and all connections have ended, or until it is dropped, which drops them all.
+    ///
+    /// While draining, the port is closed, so that clients go to another hub; each connection is sent GOAWAY, in two
+    /// steps (RFC 9113 §6.8), and ends with its last call.
+    pub(crate) async fn serve(self) {
+        let Self {
+            listener,
+            shared,
+            connections: most,
+            open,
+        } = self;
+        let room = Arc::new(Semaphore::new(most));
+        let mut connections = JoinSet::new();
+        let stopping = shared.stopping.clone();
+        let serve = |(stream, peer), permit| {
+            let shared = Arc::clone(&shared);
+            let open = Arc::clone(&open);
+            let span = info_span!("client", %peer, name = field::Empty);
+            async move {
+                let (_permit, _open) = (permit, open);
+                shared.connection(stream, peer).await;
+            }
+            .instrument(span)
+        };
+        loop {
+            let accept = async {
+                let permit = Arc::clone(&room).acquire_owned().await.ok();
+                (listener.accept().await, permit)
+            };
+            tokio::select! {
+                (accepted, permit) = accept => match accepted {
+                    Ok(accepted) => {
+                        connections.spawn(serve(accepted, permit));
+                    }
+                    Err(error) => {
+                        warn!(%error, "cannot accept a client's connection");
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                    }
+                },
+                Some(_) = connections.join_next() => {}
+                () = stopping.told() => break,
+            }
+        }
+        // The system has accepted these already, and would reset them with what their clients have sent.
+        while let Ok(permit) = Arc::clone(&room).try_acquire_owned()
+            && let Some(Ok(accepted)) = listener.accept().now_or_never()
+        {
+            connections.spawn(serve(accepted, Some(permit)));
+        }
+        drop(listener);
+        let ended = async { while connections.join_next().await.is_some() {} };
+        let flushed = async {
+            stopping.end.cancelled().await;
+            tokio::time::sleep(FLUSH).await;
+        };
+        tokio::select! {
+            () = ended => {}
+            () = flushed => debug!("connections of clients are closed before their last bytes are sent"),
+        }
+    }
+}
+
+impl Shared {
+    /// The life of one connection.
+    async fn connection(&self, stream: TcpStream, peer: SocketAddr) {
+        // Small answers must not wait for the acknowledgement of the last one.
+        if let Err(error) = stream.set_nodelay(true) {
+            debug!(%error, "cannot turn Nagle's algorithm off");
+        }
+        let nameless = Principal {
+            name: None,
+            address: tls::address(peer),
+        };
+        let connected = self.clients.connect(&nameless);
+        match (&self.tls, connected) {
+            (None, Ok(connected)) => {
+                let opened = self.in_time(preface(stream)).await.flatten();
+                if let Some(stream) = opened {
+                    self.serve(stream, nameless, connected).await;
+                }
+            }
+            (None, Err(full)) => self.refuse(stream, &nameless, full).await,
+            (Some(tls), Ok(connected)) => self.secured(stream, tls, nameless, connected).await,
+            // A handshake would cost more than the client is to have.
+            (Some(_), Err(full)) => self.log_refusal(&too_many(&nameless, full)),
+        }
+    }
+
+    /// The life of one connection with TLS, which counts for its address until it has a name.
+    async fn secured(
+        &self,
+        stream: TcpStream,
+        tls: &Arc<ServerConfig>,
+        mut principal: Principal,
+        mut connected: Connected,
+    ) {
+        let Ok(handshake) = self.handshakes.try_acquire() else {
+            return self.log_refusal("too many handshakes are under way");
+        };
+        let Some(Some(mut stream)) = self.in_time(self.handshake(stream, tls)).await else {
+            return;
+        };
+        drop(handshake);
+        if let Some(name) = tls::name(stream.get_ref().1.peer_certificates()) {
+            Span::current().record("name", name.as_str());
+            principal.name = Some(name);
+            connected = match self.clients.connect(&principal) {
+                Ok(connected) => connected,
+                Err(full) => return self.refuse(&mut stream, &principal, full).await,
+            };
+            info!("a client is connected");
+        }
+        if let Some(Some(stream)) = self.in_time(preface(stream)).await {
+            self.serve(stream, principal, connected).await;
+        }
+    }
+
+    async fn handshake(&self, stream: TcpStream, tls: &Arc<ServerConfig>) -> Option<TlsStream<TcpStream>> {
+        match TlsAcceptor::from(Arc::clone(tls))
+            .accept(stream)
+            .into_fallible()
+            .await
+        {
+            Ok(stream) if stream.get_ref().1.alpn_protocol() == Some(tls::HTTP2) => Some(stream),
+            Ok(mut stream) => {
+                self.log_refusal("it offers no HTTP/2, which gRPC needs (ALPN \"h2\")");
+                preface::linger(&mut stream).await;
+                None
+            }
+            Err((error, mut stream)) => {
+                match tls::refusal(&error) {
+                    Some(reason) => self.log_refusal(&reason),
+                    None => debug!(%error, "a client left within its TLS handshake"),
+                }
+                // For the alert to arrive.
+                preface::linger(&mut stream).await;
+                None
+            }
+        }
+    }
+
+    /// What comes of `opening` a connection, within the time that it has; `None` after that.
+    async fn in_time<T>(&self, opening: impl Future<Output = T>) -> Option<T> {
+        let hurried = async {
+            self.stopping.told().await;
+            tokio::time::sleep(LAST_OPENING).await;
+        };
+        tokio::select! {
+            opened = timeout(OPENING_TIMEOUT, opening) => opened.ok().or_else(|| {
+                debug!("a client took too long to open its connection");
+                None
+            }),
+            () = hurried => None,
+        }
+    }
+
+    /// Serves HTTP/2 until one side has had enough.
+    async fn serve<S>(&self, stream: Prefaced<S>, principal: Principal, connected: Connected)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let service = Arc::new(Service::new(Arc::clone(&self.calls), principal, connected));
+        let span = Span::current();
+        let calls = Arc::clone(&service);
+        let calls = service_fn(move |request| {
+            let service = Arc::clone(&calls);
+            async move { service.call(request).await }.instrument(span.clone())
+        });
+        let served = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            // A date would be one more piece of metadata that the service did not send.
+            .auto_date_header(false)
+            .max_concurrent_streams(MAX_STREAMS)
+            .max_pending_accept_reset_streams(RESET_UNSEEN)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_send_buf_size(SEND_BUFFER)
+            .max_header_list_size(H2_HEADER_SECTION)
+            .keep_alive_interval(PING_INTERVAL)
+            .keep_alive_timeout(PING_TIMEOUT)
+            .serve_connection(TokioIo::new(stream), calls);
+        let mut served = std::pin::pin!(served);
+        let mut draining = false;
+        loop {
+            tokio::select! {
+                ended = served.as_mut() => {
+                    return match ended {
+                        Ok(()) => debug!("a client's connection ended"),
+                        Err(error) => debug!(%error, "a client's connection ended"),
+                    };
+                }
+                () = service.abused() => {
+                    return self.log_refusal("it gives up calls as fast as it makes them");
+                }
+                () = self.stopping.told(), if !draining => {
+                    served.as_mut().graceful_shutdown();
+                    draining = true;
+                }
+            }
+        }
+    }
+
+    /// Closes an HTTP/2 connection that is one too many.
+    async fn refuse<S>(&self, mut stream: S, principal: &Principal, full: Full)
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let reason = too_many(principal, full);
+        self.log_refusal(&reason);
+        let _ = timeout(LAST_OPENING, preface::calm_down(&mut stream, &reason)).await;
+    }
+
+    /// One line, unless there have been many; the span says which client it is about.
+    fn log_refusal(&self, reason: &str) {
+        if self.refusals.take() {
+            warn!(reason, "closed a client's connection");
+        } else {
+            debug!(reason, "closed a client's connection");
+        }
+    }
+}
+
+fn too_many(principal: &Principal, full: Full) -> String {
+    format!("{principal} has {} connections, which is the limit", full.limit)
+}
+
+/// The connection, if its client speaks HTTP/2.
+async fn preface<S: AsyncRead + AsyncWrite + Unpin>(stream: S) -> Option<Prefaced<S>> {
+    match preface::expect(stream).await {
+        Ok(Some(stream)) => return Some(stream),
+        Ok(None) => debug!("a client does not speak HTTP/2"),
+        Err(error) => debug!(%error, "a client left before its first request"),
+    }
+    None
+}

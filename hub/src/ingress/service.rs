@@ -1,0 +1,169 @@
+//! The calls of one connection: counted, and watched for a client that gives up what it has just begun.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::bucket::Bucket;
+use super::limits::{Connected, Running};
+use crate::call::Calls;
+use crate::principal::Principal;
+use crate::response::{self, ResponseBody};
+use crate::status;
+
+/// A call that its client gives up within this time of making it, and before its response has begun, is a rapid reset.
+/// Later than that, the limit of streams bounds what a client can ask of agents by giving calls up.
+pub const RAPID: Duration = Duration::from_millis(100);
+
+/// Rapid resets on one connection at once: twice the streams that it may have, so that a client which gives up all of
+/// its calls at a time is not taken for an attacker.
+pub const RAPID_RESETS: u32 = 2 * super::MAX_STREAMS;
+
+/// Further rapid resets each second. Past them the connection is closed.
+pub const RAPID_RESETS_PER_SECOND: u32 = 512;
+
+/// Carries the calls of one connection.
+#[derive(Debug)]
+pub(super) struct Service {
+    calls: Arc<Calls>,
+    principal: Principal,
+    connected: Connected,
+    rapid_resets: Bucket,
+    /// The client has made too many rapid resets.
+    abused: CancellationToken,
+}
+
+/// The body of a request. Knows whether its client gave the call up, which the call is told of as an error like others.
+#[derive(Debug)]
+pub(crate) struct RequestBody {
+    body: Incoming,
+    given_up: Arc<AtomicBool>,
+}
+
+/// The body of a response, whose call counts until it is dropped.
+#[derive(Debug)]
+pub(super) struct CountedBody {
+    body: ResponseBody,
+    _running: Option<Running>,
+}
+
+/// A call that has no response yet.
+struct Unanswered<'a> {
+    service: &'a Service,
+    since: Instant,
+    given_up: Arc<AtomicBool>,
+    answered: bool,
+}
+
+impl Service {
+    pub(super) fn new(calls: Arc<Calls>, principal: Principal, connected: Connected) -> Self {
+        Self {
+            calls,
+            principal,
+            connected,
+            rapid_resets: Bucket::new(RAPID_RESETS, RAPID_RESETS_PER_SECOND),
+            abused: CancellationToken::new(),
+        }
+    }
+
+    /// Ready once the connection has to be closed.
+    pub(super) async fn abused(&self) {
+        self.abused.cancelled().await;
+    }
+
+    /// Carries one call; dropped before it is ready when the client gives the call up.
+    pub(super) async fn call(&self, request: Request<Incoming>) -> Result<Response<CountedBody>, h2::Error> {
+        let running = match self.connected.begin() {
+            Ok(running) => running,
+            Err(full) => {
+                let failure = status::too_many_calls(&self.principal, full.limit);
+                tracing::debug!(%failure, "a call failed");
+                return Ok(response::failed(failure).map(CountedBody::free));
+            }
+        };
+        let given_up = Arc::new(AtomicBool::new(false));
+        let mut unanswered = Unanswered {
+            service: self,
+            since: Instant::now(),
+            given_up: Arc::clone(&given_up),
+            answered: false,
+        };
+        let request = request.map(|body| RequestBody { body, given_up });
+        let response = self.calls.handle(request, &self.principal).await;
+        unanswered.answered = true;
+        Ok(response?.map(|body| CountedBody {
+            body,
+            _running: Some(running),
+        }))
+    }
+}
+
+impl CountedBody {
+    /// Of a call that is over.
+    fn free(body: ResponseBody) -> Self {
+        Self { body, _running: None }
+    }
+}
+
+impl Drop for Unanswered<'_> {
+    fn drop(&mut self) {
+        let given_up = !self.answered || self.given_up.load(Ordering::Relaxed);
+        let rapid = given_up && self.since.elapsed() < RAPID;
+        if rapid && !self.service.rapid_resets.take() {
+            self.service.abused.cancel();
+        }
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        if matches!(frame, Some(Err(_))) {
+            self.given_up.store(true, Ordering::Relaxed);
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Body for CountedBody {
+    type Data = Bytes;
+    type Error = h2::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
