@@ -13,7 +13,7 @@ use time::{Duration, OffsetDateTime};
 
 use crate::world::process::{self, HubProcess};
 use crate::world::sample::{self, Sample};
-use crate::world::{World, a_day, soon};
+use crate::world::{World, a_day, expired, soon};
 
 /// `adit agent` with these files, and an id that they are or are not for.
 async fn agent_fails(id: &str, files: &CredentialFiles) -> String {
@@ -41,11 +41,6 @@ fn has(said: &str, words: &[&str]) {
     for word in words {
         assert!(said.contains(word), "no {word:?} in {said}");
     }
-}
-
-fn expired() -> Validity {
-    let now = OffsetDateTime::now_utc();
-    Validity::between(now - Duration::days(2), now - Duration::days(1))
 }
 
 #[tokio::test]

@@ -1,8 +1,10 @@
 //! A throwaway CA, and hubs and agents in this process that trust it. They end when they are dropped.
 
+pub(crate) mod frames;
 pub(crate) mod process;
 pub(crate) mod raw;
 pub(crate) mod sample;
+pub(crate) mod tls;
 pub(crate) mod upstream;
 
 use std::future::Future;
@@ -42,6 +44,12 @@ pub(crate) async fn soon<F: Future>(future: F) -> F::Output {
 /// One day.
 pub(crate) fn a_day() -> Validity {
     Validity::days(NonZeroU16::MIN)
+}
+
+/// A day that is over.
+pub(crate) fn expired() -> Validity {
+    let now = time::OffsetDateTime::now_utc();
+    Validity::between(now - time::Duration::days(2), now - time::Duration::days(1))
 }
 
 /// A CA and what it has issued, in a directory that goes with it.
@@ -108,6 +116,16 @@ impl World {
         files
     }
 
+    /// The files of the client `name`, whose certificate is issued now.
+    pub(crate) fn client_files(&self, name: &str) -> CredentialFiles {
+        let name = name.parse().unwrap();
+        let files = CredentialFiles::client(self.certs(), &name);
+        if !files.cert.exists() {
+            self.issue(&Subject::Client(name), a_day());
+        }
+        files
+    }
+
     /// The same, loaded.
     pub(crate) fn agent_credentials(&self, id: &str) -> Credentials {
         Credentials::load(&self.agent_files(id), Role::Agent).unwrap()
@@ -167,6 +185,16 @@ impl World {
 }
 
 impl Hub {
+    /// Tells it to drain.
+    pub(crate) fn drain(&self) {
+        self.running.stop.cancel();
+    }
+
+    /// Waits until it has ended by itself.
+    pub(crate) async fn ended(self) {
+        soon(self.running.task).await.unwrap();
+    }
+
     /// Stops it in order.
     pub(crate) async fn stop(self) {
         self.running.stop().await;

@@ -7,6 +7,7 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 use h2::client::{Builder, ResponseFuture, SendRequest};
 use h2::{RecvStream, SendStream};
 use http::{HeaderMap, Request, StatusCode, request, response};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_util::task::AbortOnDropHandle;
 use tonic::{Code, Status};
@@ -64,6 +65,14 @@ impl RawClient {
     pub(crate) async fn connect_with(address: SocketAddr, builder: &Builder) -> Self {
         let stream = soon(TcpStream::connect(address)).await.unwrap();
         stream.set_nodelay(true).unwrap();
+        Self::over(stream, builder).await
+    }
+
+    /// On a connection that is there.
+    pub(crate) async fn over(
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        builder: &Builder,
+    ) -> Self {
         let (sender, connection) = soon(builder.handshake(stream)).await.unwrap();
         let driver = async move {
             // Its calls fail with it.

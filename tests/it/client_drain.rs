@@ -1,0 +1,158 @@
+//! A hub that drains, as its clients see it: frame by frame.
+
+use std::time::{Duration, Instant};
+
+use adit_proto::failure::Reason;
+use http::HeaderMap;
+use tokio::net::TcpStream;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
+
+use crate::world::frames::{DATA, Frame, Frames, GOAWAY, HEADERS, PING};
+use crate::world::raw::{RawClient, Reply, message, next_message, to};
+use crate::world::upstream::Server;
+use crate::world::{PATIENCE, World, soon};
+
+/// The largest id of a stream: a GOAWAY that rules nothing out yet (RFC 9113 §6.8).
+const ANY: u32 = u32::MAX >> 1;
+
+#[tokio::test]
+async fn a_running_call_ends_in_its_own_time_after_two_goaways() {
+    let world = World::new();
+    let hub = world.hub().await;
+    let server = Server::echo().await;
+    let _agent = world.agent(&hub, "site-a", &server.url());
+    let mut client = Frames::connect(hub.clients).await;
+    client.send([Frame::call(1, "site-a", false)]).await.unwrap();
+    // The response has begun.
+    while client.next().await.unwrap().kind != HEADERS {}
+
+    let address = hub.clients;
+    hub.drain();
+    let first = next_of(&mut client, &[GOAWAY]).await;
+    assert_eq!(first.goaway(), (ANY, 0));
+    assert!(TcpStream::connect(address).await.is_err(), "the port is open");
+    // A call that was under way when the first came is taken: the second one says how far.
+    client.send([Frame::call(3, "site-a", true)]).await.unwrap();
+    let mut seen = Vec::new();
+    while seen.len() < 3 {
+        let frame = next_of(&mut client, &[PING, GOAWAY, HEADERS]).await;
+        if frame.kind != HEADERS || frame.ends_stream() {
+            seen.push(frame);
+        }
+    }
+    let kinds: Vec<u8> = seen.iter().map(|frame| frame.kind).collect();
+    let second = seen
+        .iter()
+        .find(|frame| frame.kind == GOAWAY)
+        .expect("a second GOAWAY");
+    assert_eq!(kinds[0], PING, "{seen:?}");
+    assert_eq!(second.goaway(), (3, 0));
+    assert!(seen.iter().any(|frame| frame.stream == 3), "{seen:?}");
+    // One above it is not seen.
+    client.send([Frame::call(5, "site-a", true)]).await.unwrap();
+    client.send([Frame::end(1)]).await.unwrap();
+    let rest = client.rest().await;
+    assert!(rest.iter().all(|frame| frame.stream != 5), "{rest:?}");
+    let end = rest.iter().rfind(|frame| frame.stream == 1).unwrap();
+    assert!(end.ends_stream() && end.kind == HEADERS, "{rest:?}");
+    hub.ended().await;
+}
+
+async fn next_of(client: &mut Frames, kinds: &[u8]) -> Frame {
+    loop {
+        let frame = client.next().await.expect("the connection ended");
+        // A PING of the hub's, not an answer to one.
+        if kinds.contains(&frame.kind) && frame.kind != DATA {
+            return frame;
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_a_call_sends_after_goaway_arrives() {
+    let world = World::new();
+    let hub = world.hub().await;
+    let server = Server::echo().await;
+    let _agent = world.agent(&hub, "site-a", &server.url());
+    let client = RawClient::connect(hub.clients).await;
+    let (response, mut send) = client.send(to("site-a", "/a.B/C"), false).await;
+    send.send_data(message(b"before"), false).unwrap();
+    let mut body = soon(response).await.unwrap().into_body();
+    assert_eq!(&next_message(&mut body).await[5..], b"before");
+    hub.drain();
+    for _ in 0..100 {
+        send.send_data(message(b"after"), false).unwrap();
+        assert_eq!(&next_message(&mut body).await[5..], b"after");
+    }
+    send.send_data(bytes::Bytes::new(), true).unwrap();
+    assert!(soon(body.data()).await.is_none());
+    let trailers: HeaderMap = soon(body.trailers()).await.unwrap().unwrap();
+    assert_eq!(trailers["grpc-status"], "0");
+    hub.ended().await;
+}
+
+#[tokio::test]
+async fn a_call_that_outlasts_the_drain_is_told_why_it_ends() {
+    let world = World::new();
+    let hub = world
+        .hub_with(|hub| hub.drain_timeout(Duration::from_millis(100)))
+        .await;
+    let server = Server::echo().await;
+    let _agent = world.agent(&hub, "site-a", &server.url());
+    let client = RawClient::connect(hub.clients).await;
+    let (response, mut send) = client.send(to("site-a", "/a.B/C"), false).await;
+    send.send_data(message(b"before"), false).unwrap();
+    let response = soon(response).await.unwrap().into_parts();
+    hub.drain();
+    let reply = Reply::read(response).await.unwrap();
+    assert_eq!(reply.data.get(5..), Some(&b"before"[..]));
+    reply.failed(Reason::Draining, tonic::Code::Unavailable, "maybe");
+    hub.ended().await;
+}
+
+#[tokio::test]
+async fn idle_and_unfinished_connections_hold_no_drain_up() {
+    let world = World::new();
+    let hub = world.hub().await;
+    let server = Server::echo().await;
+    let _agent = world.agent(&hub, "site-a", &server.url());
+    let mut idle = Frames::connect(hub.clients).await;
+    idle.send([Frame::call(1, "site-a", true)]).await.unwrap();
+    idle.ended(1).await;
+    let mut silent = TcpStream::connect(hub.clients).await.unwrap();
+    let begun = Instant::now();
+    hub.drain();
+    let frames = idle.rest().await;
+    let goaways: Vec<_> = frames
+        .iter()
+        .filter(|frame| frame.kind == GOAWAY)
+        .map(Frame::goaway)
+        .collect();
+    assert_eq!(goaways, [(ANY, 0), (1, 0)]);
+    soon(tokio::io::AsyncReadExt::read(&mut silent, &mut [0]))
+        .await
+        .ok();
+    hub.ended().await;
+    assert!(begun.elapsed() < PATIENCE / 4, "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn who_watches_the_hub_is_told_and_holds_no_drain_up() {
+    let world = World::new();
+    let hub = world.hub().await;
+    let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{}", hub.clients)).unwrap();
+    let mut health = HealthClient::new(endpoint.connect_lazy());
+    let watch = health.watch(HealthCheckRequest::default());
+    let mut watch = soon(watch).await.unwrap().into_inner();
+    let first = soon(watch.message()).await.unwrap().unwrap();
+    assert_eq!(first.status(), ServingStatus::Serving);
+    hub.drain();
+    let next = soon(watch.message()).await.unwrap().unwrap();
+    assert_eq!(next.status(), ServingStatus::NotServing);
+    let end = soon(watch.message()).await.unwrap_err();
+    assert_eq!(end.code(), tonic::Code::Unavailable);
+    assert_eq!(end.metadata().get("adit-error").unwrap(), "draining");
+    hub.ended().await;
+}
