@@ -13,7 +13,6 @@ use adit_certs::{
 use adit_examples::route_guide::geography;
 use adit_examples::route_guide::pb::Point;
 use adit_hub::Hub;
-use adit_transport::Tuning;
 use anyhow::{Context as _, bail};
 use tokio_util::sync::CancellationToken;
 

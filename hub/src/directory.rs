@@ -76,13 +76,6 @@ impl<L> Directory<L> {
         self.by_id.len()
     }
 
-    /// The services that any link advertises, with their links.
-    pub(crate) fn services(&self) -> impl Iterator<Item = (&str, &Group<L>)> {
-        self.by_service
-            .iter()
-            .map(|(service, group)| (service.as_str(), group))
-    }
-
     /// Enters a link.
     pub(crate) fn add(&mut self, member: &Arc<Member<L>>) {
         self.all.add(member);

@@ -60,13 +60,6 @@ impl Offer {
         Ok(())
     }
 
-    /// Whether the agent advertises `service`.
-    pub(crate) fn has(&self, service: &str) -> bool {
-        self.services
-            .as_ref()
-            .is_some_and(|services| services.contains(service))
-    }
-
     /// How well a call for `service` is placed here.
     pub(crate) fn suits(&self, service: &str) -> Suits {
         if self.down || self.not_serving.contains(service) {

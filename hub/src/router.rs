@@ -111,11 +111,6 @@ impl Target {
         })
     }
 
-    /// Whether the request itself names who is meant, beyond the service.
-    pub(crate) fn is_named(&self) -> bool {
-        matches!(self, Self::Agent(_) | Self::Labels(_))
-    }
-
     /// The link that a call for `service` goes to, of those that are not excluded.
     pub(crate) fn route<L>(
         &self,

@@ -17,7 +17,6 @@ use adit_agent::{Upstream, UpstreamAddr, UpstreamTls};
 use adit_certs::{
     Authority, CredentialFiles, Credentials, Directory, Existing, Host, Role, Subject, Validity,
 };
-use adit_transport::Tuning;
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
