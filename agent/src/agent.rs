@@ -55,7 +55,7 @@ impl Agent {
             drain.await;
             info!("draining");
             shutdown.drain();
-            pending().await
+            pending::<()>().await;
         };
         tokio::select! {
             () = drain => {}

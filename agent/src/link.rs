@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use adit_proto::tunnel::v1::agent_server::AgentServer;
 use adit_proto::tunnel::v1::{Hello, HubEvent, hub_event};
-use adit_transport::{AgentLink, Body, BodyError, Code, Dead, LinkError, Liveness, Reset, Sample};
+use adit_transport::{AgentLink, Body, BodyError, Code, Dead, LinkError, Liveness, Reset, Sample, Standing};
 use futures_util::FutureExt as _;
 use http::{Request, Response};
 use http_body_util::BodyExt as _;
@@ -302,5 +302,9 @@ async fn controlled(
 ) -> Result<Response<Body>, Reset> {
     let Ok(response) = control.call(request).await;
     // The stream of events fails with no status: it ends.
-    Ok(response.map(|body| Body::new(body.map_err(|_| BodyError::Reset(Code::INTERNAL_ERROR)))))
+    let mut response =
+        response.map(|body| Body::new(body.map_err(|_| BodyError::Reset(Code::INTERNAL_ERROR))));
+    // It lasts as long as the link: neither a drain nor the link's rest waits for it.
+    response.extensions_mut().insert(Standing);
+    Ok(response)
 }

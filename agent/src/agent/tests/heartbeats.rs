@@ -1,6 +1,7 @@
 //! Signs of life, and what a later version may say.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -104,11 +105,12 @@ impl Path {
                 let mut packet = vec![0; 2048];
                 loop {
                     let (length, agent) = near.recv_from(&mut packet).await.unwrap();
-                    if !flows.contains_key(&agent) {
-                        let flow = Flow::open(agent, hub, Arc::clone(&near), Arc::clone(&cuts)).await;
-                        flows.insert(agent, flow);
-                    }
-                    let flow = &flows[&agent];
+                    let flow: &Flow = match flows.entry(agent) {
+                        Entry::Occupied(flow) => flow.into_mut(),
+                        Entry::Vacant(new) => {
+                            new.insert(Flow::open(agent, hub, Arc::clone(&near), Arc::clone(&cuts)).await)
+                        }
+                    };
                     if flow.since == cuts.load(Ordering::Relaxed) {
                         flow.far.send(&packet[..length]).await.unwrap();
                     }
