@@ -45,13 +45,12 @@ pub(crate) struct AgentsArgs {
     /// Only this agent's links
     id: Option<AgentId>,
     /// Go on with what changes: redrawn on a terminal, else a line for each change
-    #[arg(long, env = "ADIT_AGENTS_WATCH", value_parser = BoolishValueParser::new())]
+    #[arg(long, value_parser = BoolishValueParser::new())]
     watch: bool,
     /// How often --watch looks, 100ms at the least
     #[arg(
         long,
         value_name = "TIME",
-        env = "ADIT_AGENTS_INTERVAL",
         default_value = "1s",
         value_parser = humantime::parse_duration
     )]
@@ -61,19 +60,11 @@ pub(crate) struct AgentsArgs {
         long,
         global = true,
         value_name = "URL",
-        env = "ADIT_AGENTS_ADMIN",
         default_value = admin::DEFAULT
     )]
     admin: Target,
     /// How to print
-    #[arg(
-        short,
-        long,
-        global = true,
-        value_name = "HOW",
-        env = "ADIT_AGENTS_OUTPUT",
-        default_value = "table"
-    )]
+    #[arg(short, long, global = true, value_name = "HOW", default_value = "table")]
     output: Output,
 }
 
@@ -93,7 +84,7 @@ struct Drained {
     /// The agent
     id: AgentId,
     /// Only this instance: as much of its name as tells it from the agent's others
-    #[arg(long, env = "ADIT_AGENTS_INSTANCE")]
+    #[arg(long)]
     instance: Option<String>,
 }
 
@@ -104,15 +95,10 @@ struct Kicked {
     #[arg(required_unless_present = "link", conflicts_with = "link")]
     id: Option<AgentId>,
     /// The link of this number
-    #[arg(long, value_name = "N", env = "ADIT_AGENTS_LINK")]
+    #[arg(long, value_name = "N")]
     link: Option<u64>,
     /// What the agent and the hub's log are told
-    #[arg(
-        long,
-        value_name = "TEXT",
-        env = "ADIT_AGENTS_REASON",
-        default_value = "an operator closed the link"
-    )]
+    #[arg(long, value_name = "TEXT", default_value = "an operator closed the link")]
     reason: String,
 }
 

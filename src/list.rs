@@ -28,16 +28,10 @@ pub(crate) struct ListArgs {
     /// Only what this agent has
     agent: Option<AgentId>,
     /// The hub's port for operators: http://HOST:PORT
-    #[arg(long, value_name = "URL", env = "ADIT_LIST_ADMIN", default_value = admin::DEFAULT)]
+    #[arg(long, value_name = "URL", default_value = admin::DEFAULT)]
     admin: Target,
     /// How to print
-    #[arg(
-        short,
-        long,
-        value_name = "HOW",
-        env = "ADIT_LIST_OUTPUT",
-        default_value = "table"
-    )]
+    #[arg(short, long, value_name = "HOW", default_value = "table")]
     output: Output,
 }
 

@@ -20,16 +20,10 @@ where the hub refuses.
 links, clients (connections of theirs), calls_in_flight and calls_waiting (for an agent to connect).")]
 pub(crate) struct StatusArgs {
     /// The hub's port for operators: http://HOST:PORT
-    #[arg(long, value_name = "URL", env = "ADIT_STATUS_ADMIN", default_value = admin::DEFAULT)]
+    #[arg(long, value_name = "URL", default_value = admin::DEFAULT)]
     admin: Target,
     /// How to print
-    #[arg(
-        short,
-        long,
-        value_name = "HOW",
-        env = "ADIT_STATUS_OUTPUT",
-        default_value = "table"
-    )]
+    #[arg(short, long, value_name = "HOW", default_value = "table")]
     output: Output,
 }
 

@@ -8,7 +8,10 @@ use adit_hub::bench::Fleet;
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 
-const RULES: [(&str, &str, Option<(&str, &str)>); 6] = [
+/// The rule, a request that it decides, and the metadata that names its route.
+type Rule = (&'static str, &'static str, Option<(&'static str, &'static str)>);
+
+const RULES: [Rule; 6] = [
     (
         "1 agent",
         "http://hub/own.Service7/Call",
@@ -50,7 +53,7 @@ fn routing(criterion: &mut Criterion) {
             });
         }
         group.bench_function("an agent reconnects", |bencher| {
-            bencher.iter(|| fleet.reconnect(7))
+            bencher.iter(|| fleet.reconnect(7));
         });
         group.finish();
     }
