@@ -255,8 +255,12 @@ async fn a_check_finds_what_a_start_would() {
     for (command, text, words) in [
         (
             "hub",
-            "clients = '192.0.2.1:9090'".to_owned(),
-            &["--clients", "192.0.2.1:9090"][..],
+            "clients = '192.0.2.1:9090'\nclient-tls = 'off'".to_owned(),
+            &[
+                "--clients 192.0.2.1:9090",
+                "--client-tls off",
+                "--insecure-clients",
+            ][..],
         ),
         (
             "hub",
