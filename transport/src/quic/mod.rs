@@ -61,16 +61,34 @@ fn is_orderly(code: quinn::VarInt) -> bool {
     matches!(code_of(code), Code(0) | Code::NO_ERROR)
 }
 
-/// Closes a connection. One that has ended already keeps what ended it, which quinn would forget.
 /// What a connection has received and sent, counted in frames of authenticated packets.
+///
+/// Of the frames sent, those count that a peer has to acknowledge (RFC 9000 §13.2.1), and whose loss says something of
+/// the link: a packet that probes for a larger MTU holds a PING, and is lost wherever the path takes no larger ones.
 fn activity(connection: &quinn::Connection) -> Activity {
     let stats = connection.stats();
+    let (rx, tx) = (&stats.frame_rx, &stats.frame_tx);
+    let either = |frames: &quinn::FrameStats| {
+        frames.stream
+            + frames.reset_stream
+            + frames.stop_sending
+            + frames.max_data
+            + frames.max_stream_data
+            + frames.max_streams_bidi
+            + frames.max_streams_uni
+            + frames.data_blocked
+            + frames.stream_data_blocked
+            + frames.streams_blocked_bidi
+            + frames.streams_blocked_uni
+            + frames.ping
+    };
     Activity {
-        received: stats.frame_rx.acks + stats.frame_rx.stream + stats.frame_rx.ping,
-        sent: stats.frame_tx.stream + stats.frame_tx.ping,
+        received: either(rx) + rx.acks,
+        sent: either(tx).saturating_sub(stats.path.sent_plpmtud_probes),
     }
 }
 
+/// Closes a connection. One that has ended already keeps what ended it, which quinn would forget.
 fn close(connection: &quinn::Connection, code: Code, reason: &[u8]) {
     if connection.close_reason().is_none() {
         connection.close(varint(code), reason);

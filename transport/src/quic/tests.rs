@@ -19,6 +19,7 @@ mod goaway;
 mod handshakes;
 mod lifetimes;
 mod limits;
+mod liveness;
 mod on_the_wire;
 mod restart;
 mod slow_readers;

@@ -1,60 +1,12 @@
 //! A hub that was killed and started again.
 
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use http::{Request, Response};
-use tokio::net::UdpSocket;
-use tokio_util::task::AbortOnDropHandle;
 
 use super::support::*;
 use crate::{AgentLink, Body, Dialer, LinkError, Listener, Tuning};
-
-/// Passes packets between an agent and the hub that is there now. To the agent it is one address, as the port of a hub
-/// that was started again is; the hub before never learns that it is gone, as one that was killed does not either.
-struct Port {
-    address: SocketAddr,
-    hub: Arc<Mutex<SocketAddr>>,
-    _passing: AbortOnDropHandle<()>,
-}
-
-impl Port {
-    async fn to(hub: SocketAddr) -> Self {
-        let agents = UdpSocket::bind(loopback()).await.unwrap();
-        let address = agents.local_addr().unwrap();
-        let hub = Arc::new(Mutex::new(hub));
-        let passing = tokio::spawn(pass(agents, Arc::clone(&hub)));
-        Self {
-            address,
-            hub,
-            _passing: AbortOnDropHandle::new(passing),
-        }
-    }
-}
-
-async fn pass(agents: UdpSocket, hub: Arc<Mutex<SocketAddr>>) {
-    let hubs = UdpSocket::bind(loopback()).await.unwrap();
-    let mut agent = None;
-    let (mut out, mut back) = ([0; 65_536], [0; 65_536]);
-    loop {
-        tokio::select! {
-            received = agents.recv_from(&mut out) => {
-                let (len, from) = received.unwrap();
-                agent = Some(from);
-                let hub = *hub.lock().unwrap();
-                hubs.send_to(&out[..len], hub).await.unwrap();
-            }
-            received = hubs.recv_from(&mut back) => {
-                let (len, from) = received.unwrap();
-                let is_current = from == *hub.lock().unwrap();
-                if let (Some(agent), true) = (agent, is_current) {
-                    agents.send_to(&back[..len], agent).await.unwrap();
-                }
-            }
-        }
-    }
-}
 
 fn agent_tuning(idle_timeout: Duration) -> Tuning {
     Tuning {

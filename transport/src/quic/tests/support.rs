@@ -1,7 +1,7 @@
 //! What all tests of the carrier share: certificates, both ends of a link, bare peers, bodies.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -14,6 +14,7 @@ use rustls::RootCertStore;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
+use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -265,6 +266,51 @@ impl BarePeer {
         match within(self.connection.closed()).await {
             quinn::ConnectionError::ApplicationClosed(close) => Code(close.error_code.into_inner()),
             other => panic!("not closed with a code of HTTP/3: {other}"),
+        }
+    }
+}
+
+/// Passes packets between an agent and the hub that is there now. To the agent it is one address, as the port of a hub
+/// that was started again is; the hub before never learns that it is gone, as one that was killed does not either.
+pub(super) struct Port {
+    pub(super) address: SocketAddr,
+    pub(super) hub: Arc<Mutex<SocketAddr>>,
+    _passing: AbortOnDropHandle<()>,
+}
+
+impl Port {
+    pub(super) async fn to(hub: SocketAddr) -> Self {
+        let agents = UdpSocket::bind(loopback()).await.unwrap();
+        let address = agents.local_addr().unwrap();
+        let hub = Arc::new(Mutex::new(hub));
+        let passing = tokio::spawn(pass(agents, Arc::clone(&hub)));
+        Self {
+            address,
+            hub,
+            _passing: AbortOnDropHandle::new(passing),
+        }
+    }
+}
+
+async fn pass(agents: UdpSocket, hub: Arc<Mutex<SocketAddr>>) {
+    let hubs = UdpSocket::bind(loopback()).await.unwrap();
+    let mut agent = None;
+    let (mut out, mut back) = ([0; 65_536], [0; 65_536]);
+    loop {
+        tokio::select! {
+            received = agents.recv_from(&mut out) => {
+                let (len, from) = received.unwrap();
+                agent = Some(from);
+                let hub = *hub.lock().unwrap();
+                hubs.send_to(&out[..len], hub).await.unwrap();
+            }
+            received = hubs.recv_from(&mut back) => {
+                let (len, from) = received.unwrap();
+                let is_current = from == *hub.lock().unwrap();
+                if let (Some(agent), true) = (agent, is_current) {
+                    agents.send_to(&back[..len], agent).await.unwrap();
+                }
+            }
         }
     }
 }

@@ -1,0 +1,115 @@
+//! What the activity of real links says of their lives.
+
+use std::time::{Duration, Instant};
+
+use http::{Request, Response};
+use tokio::net::UdpSocket;
+
+use super::support::*;
+use crate::liveness::{DEAD_AFTER, Liveness, Sample, WATCH};
+use crate::{Body, Dead, Dialer, HubLink, Tuning};
+
+/// Looks at a link that carries a call, as a hub does, for `time` or until it is dead. Heartbeats are calls here.
+async fn look_after(link: &HubLink, liveness: &mut Liveness, time: Duration) -> Seen {
+    let end = Instant::now() + time;
+    let mut seen = Seen::default();
+    while Instant::now() < end && seen.dead.is_none() {
+        let sample = Sample {
+            activity: link.activity(),
+            round_trip: link.round_trip(),
+            calls: 1,
+        };
+        let verdict = liveness.check(Instant::now(), &sample);
+        seen.suspect |= verdict.suspect;
+        seen.dead = verdict.dead;
+        if let Some(sequence) = verdict.heartbeat {
+            seen.heartbeats += 1;
+            let answer = call(link, request("/s/Beat", Body::empty()));
+            if tokio::time::timeout(WATCH, answer)
+                .await
+                .is_ok_and(|answer| answer.is_ok())
+            {
+                liveness.answered(Instant::now(), sequence);
+            }
+        }
+        tokio::time::sleep_until(verdict.check_at.min(end).into()).await;
+    }
+    seen
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    heartbeats: usize,
+    suspect: bool,
+    dead: Option<Dead>,
+}
+
+#[tokio::test]
+async fn a_quiet_call_is_left_alone_and_a_silent_link_is_found_dead_in_time() {
+    let hub = Hub::new(Tuning::default());
+    let port = Port::to(hub.address).await;
+    let dialer = Dialer::new(hub.pki.client_tls(Some(hub.pki.agent())), Tuning::default()).unwrap();
+    let (link, agent) = tokio::join!(hub.accept(), within(dialer.dial(port.address, HUB)));
+    let _serving = serve(agent.unwrap(), |request: Request<Body>| async move {
+        match request.uri().path() {
+            "/s/Watch" => std::future::pending().await,
+            _ => Ok(Response::new(Body::empty())),
+        }
+    });
+    let watching = {
+        let link = link.clone();
+        tokio::spawn(async move { call(&link, request("/s/Watch", full("x"))).await })
+    };
+    let mut liveness = Liveness::new(Duration::from_secs(15), 1, Instant::now());
+    let seen = look_after(&link, &mut liveness, Duration::from_millis(3500)).await;
+    assert!(!seen.suspect && seen.dead.is_none(), "{seen:?}");
+    assert!(seen.heartbeats <= 1, "{seen:?}");
+    assert!(!watching.is_finished());
+
+    // The path is cut in both directions, and neither end is told.
+    let nowhere = UdpSocket::bind(loopback()).await.unwrap();
+    *port.hub.lock().unwrap() = nowhere.local_addr().unwrap();
+    let cut = Instant::now();
+    let seen = look_after(&link, &mut liveness, Duration::from_secs(8)).await;
+    assert!(matches!(seen.dead, Some(Dead::Silent { .. })), "{seen:?}");
+    assert!(seen.suspect, "{seen:?}");
+    let found = cut.elapsed();
+    // A machine under load looks late.
+    assert!(found <= DEAD_AFTER + Duration::from_secs(2), "{found:?}");
+}
+
+#[tokio::test]
+async fn what_a_peer_acknowledges_is_received_and_an_acknowledgement_is_not_sent() {
+    let (link, _serving, _hub) = linked(|_| async { Ok(Response::new(full("hello"))) }).await;
+    let before = link.activity();
+    for _ in 0..3 {
+        let response = within(call(&link, request("/s/1", full("x")))).await.unwrap();
+        read(response.into_body()).await.unwrap();
+    }
+    let after = link.activity();
+    assert!(after.received >= before.received + 3, "{before:?} {after:?}");
+    assert!(after.sent >= before.sent + 3, "{before:?} {after:?}");
+}
+
+#[tokio::test]
+async fn the_agent_s_keep_alive_is_a_sign_of_life_that_asks_nothing_of_it() {
+    let hub = Hub::new(Tuning::default());
+    let tuning = Tuning {
+        keep_alive: Duration::from_millis(50),
+        ..Tuning::default()
+    };
+    let (link, agent) = hub.link(tuning).await;
+    let response = serve(agent, |_| async { Ok(Response::new(Body::empty())) });
+    within(call(&link, request("/s/1", Body::empty()))).await.unwrap();
+    // Until nothing but keep-alives goes on.
+    let mut last = link.activity();
+    let mut quiet = 0;
+    while quiet < 3 {
+        tokio::time::sleep(Duration::from_millis(120)).await;
+        let now = link.activity();
+        assert!(now.received > last.received, "{last:?} {now:?}");
+        quiet = if now.sent == last.sent { quiet + 1 } else { 0 };
+        last = now;
+    }
+    drop(response);
+}
