@@ -157,7 +157,7 @@ impl HubLink {
         self.0.is_draining()
     }
 
-    /// Waits until the agent says that it takes no new calls.
+    /// Waits until the agent says that it takes no new calls (HTTP/3 GOAWAY): for ever, where the link ends before.
     pub async fn draining(&self) {
         self.0.draining().await;
     }
@@ -220,7 +220,9 @@ impl AgentLink {
     /// (`H3_REQUEST_REJECTED`), so that the hub may make them elsewhere. Those that run go on, for as long as
     /// [`serve`](Self::serve) is polled.
     ///
-    /// Ready once none of them runs any more, but for [`Standing`] ones. May be called again.
+    /// Ready once the hub has heard of it, or had 3 s to, and none of them runs any more, but for [`Standing`] ones; or when
+    /// the link has ended. A call runs until its response has arrived, as far as can be told: of one that ended shortly
+    /// before, a packet that was lost may still have to be sent again. May be called again, and given up.
     pub async fn drain(&self) {
         self.0.drain().await;
     }

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::pin::pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -10,12 +10,12 @@ use bytes::BytesMut;
 use http::{Request, Response};
 use quinn::{Connection, Endpoint};
 use rustls::pki_types::CertificateDer;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{Instrument as _, debug};
 
-use super::control::{self, Peer};
+use super::control::{self, GoAway, Peer};
 use super::readers::Readers;
 use super::receive::{MessageReader, ReceiveError, ReceivedBody};
 use super::send::send_message;
@@ -45,7 +45,7 @@ pub(crate) struct Link {
     readers: Arc<Readers>,
     max_header_section: u32,
     accepting: Mutex<Accepting>,
-    goaway: mpsc::Sender<u64>,
+    goaways: mpsc::Sender<GoAway>,
     running: Arc<Count>,
     _control: AbortOnDropHandle<()>,
 }
@@ -65,12 +65,12 @@ const STREAM_STEP: u64 = 4;
 impl Link {
     pub(super) fn new(endpoint: Endpoint, connection: Connection, tuning: &Tuning) -> Self {
         let peer = Arc::new(Peer::new());
-        let (goaway, goaways) = mpsc::channel(1);
+        let (goaways, wished) = mpsc::channel(1);
         let control = {
             let (connection, peer) = (connection.clone(), Arc::clone(&peer));
             let max_header_section = tuning.max_header_section;
             async move {
-                control::watch(&connection, &peer, Role::Server, max_header_section, goaways).await;
+                control::watch(&connection, &peer, Role::Server, max_header_section, wished).await;
             }
         };
         Self {
@@ -84,7 +84,7 @@ impl Link {
                 next: FIRST_STREAM,
                 draining: false,
             }),
-            goaway,
+            goaways,
             running: Arc::default(),
             _control: AbortOnDropHandle::new(tokio::spawn(control.in_current_span())),
         }
@@ -146,16 +146,28 @@ impl Link {
     }
 
     pub(crate) async fn drain(&self) {
+        self.running.draining.store(true, Ordering::Relaxed);
         let first = {
             let mut accepting = self.accepting();
             let already = std::mem::replace(&mut accepting.draining, true);
             (!already).then_some(accepting.next)
         };
-        if let Some(id) = first {
+        let (sent, goaway_sent) = oneshot::channel();
+        match first {
             // There is room for the one that is ever sent, unless the link has ended.
-            let _ = self.goaway.try_send(id);
+            Some(first) => drop(self.goaways.try_send(GoAway { first, sent })),
+            None => drop(sent),
         }
-        self.running.none_left().await;
+        let told = async {
+            // It fails at once for whoever drains a link again, and where the frame cannot be sent.
+            let _ = goaway_sent.await;
+            control::heard(&self.connection).await;
+        };
+        tokio::select! {
+            _ = async { tokio::join!(told, self.running.none_left()) } => {}
+            // Whoever serves it may not have seen that yet.
+            _ = self.connection.closed() => {}
+        }
     }
 
     pub(crate) fn calls(&self) -> usize {
@@ -197,6 +209,8 @@ impl Drop for Link {
 #[derive(Debug, Default)]
 struct Count {
     count: AtomicUsize,
+    /// Somebody does: a call then runs until its response has arrived.
+    draining: AtomicBool,
     none: Notify,
 }
 
@@ -221,6 +235,10 @@ impl Running {
     fn new(count: &Arc<Count>) -> Self {
         count.count.fetch_add(1, Ordering::Relaxed);
         Self(Arc::clone(count))
+    }
+
+    fn is_waited_for(&self) -> bool {
+        self.0.draining.load(Ordering::Relaxed)
     }
 }
 
@@ -272,7 +290,7 @@ impl Call {
 
         let (parts, body) = response.into_parts();
         let standing = parts.extensions.get::<Standing>().is_some();
-        let _running = (!standing).then_some(self.running);
+        let running = (!standing).then_some(self.running);
         let mut head = BytesMut::with_capacity(256);
         let size = head::encode_response(parts.status, &parts.headers, &mut head);
         if size > self.peer.max_header_section() {
@@ -280,7 +298,16 @@ impl Call {
             return send.reset(Code::EXCESSIVE_LOAD);
         }
         // A failure needs no word here: the stream has been reset, or the hub wanted no more, or the link is gone.
-        let _ = send_message(&mut send, head, body).await;
+        let sent = send_message(&mut send, head, body).await.is_ok();
+        if sent
+            && running
+                .as_ref()
+                .is_some_and(|running| send.is_bulk() || running.is_waited_for())
+        {
+            // To end the link would lose what has not arrived. Of a small response that is nothing after a moment, and no
+            // reason to wake this task once more.
+            let _ = send.stopped().await;
+        }
     }
 }
 

@@ -11,8 +11,9 @@ use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use quinn::{Connection, RecvStream};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use super::close_for;
 use super::stream::{RecvHalf, SendHalf};
@@ -27,8 +28,19 @@ use crate::rh3::varint as h3_varint;
 /// How long a peer may take to let this end open its control stream.
 const CONTROL_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long a peer may take to show that it has heard a GOAWAY.
+const HEARING_TIMEOUT: Duration = Duration::from_secs(3);
+
 /// No GOAWAY has come.
 const NO_GOAWAY: u64 = u64::MAX;
+
+/// The wish to send a GOAWAY.
+pub(super) struct GoAway {
+    /// The peer's first stream that is not and will not be looked at.
+    pub(super) first: u64,
+    /// Told when the frame is on its way.
+    pub(super) sent: oneshot::Sender<()>,
+}
 
 /// What the peer has said on its control stream.
 #[derive(Debug)]
@@ -36,6 +48,8 @@ pub(super) struct Peer {
     settings: OnceLock<Settings>,
     goaway: AtomicU64,
     drained: Notify,
+    /// Nothing more will be heard.
+    silent: CancellationToken,
 }
 
 impl Peer {
@@ -44,7 +58,14 @@ impl Peer {
             settings: OnceLock::new(),
             goaway: AtomicU64::new(NO_GOAWAY),
             drained: Notify::new(),
+            silent: CancellationToken::new(),
         }
+    }
+
+    /// Waits until all is known that the peer said before its link was lost: what had been received by then is still
+    /// read.
+    pub(super) async fn last_words(&self) {
+        self.silent.cancelled().await;
     }
 
     /// Waits for a GOAWAY.
@@ -85,8 +106,8 @@ impl Peer {
     }
 }
 
-/// Sends this end's settings, then watches the peer's unidirectional streams until the link ends, and sends a GOAWAY
-/// with each id that comes through `goaway`.
+/// Sends this end's settings, then watches the peer's unidirectional streams until the link ends, and sends what comes
+/// through `goaways`.
 ///
 /// Closes the link when the peer breaks the protocol on one of them.
 pub(super) async fn watch(
@@ -94,8 +115,9 @@ pub(super) async fn watch(
     peer: &Peer,
     role: Role,
     max_header_section: u32,
-    mut goaway: mpsc::Receiver<u64>,
+    mut goaways: mpsc::Receiver<GoAway>,
 ) {
+    let _silent = peer.silent.clone().drop_guard();
     // Closing a control stream is an error (RFC 9114 §6.2.1): this one lives as long as the link.
     let mut control = match timeout(CONTROL_TIMEOUT, open(connection, max_header_section)).await {
         Ok(Ok(control)) => control,
@@ -112,15 +134,18 @@ pub(super) async fn watch(
     let mut readers = FuturesUnordered::new();
     loop {
         tokio::select! {
-            Some(id) = goaway.recv() => {
+            Some(GoAway { first, sent }) = goaways.recv() => {
                 let mut frame = BytesMut::new();
-                put_goaway(&mut frame, id);
+                put_goaway(&mut frame, first);
                 // A peer that grants no room for it is told by the end of the link.
-                let _ = timeout(CONTROL_TIMEOUT, control.write(&mut [frame.freeze()])).await;
+                if let Ok(Ok(())) = timeout(CONTROL_TIMEOUT, control.write(&mut [frame.freeze()])).await {
+                    // Nobody may wait any more.
+                    let _ = sent.send(());
+                }
             }
             accepted = connection.accept_uni() => match accepted {
                 Ok(stream) => readers.push(read(stream, peer, role, &seen)),
-                Err(_) => return,
+                Err(_) => break,
             },
             Some(read) = readers.next() => if let Err(error) = read {
                 // The streams of a link that has ended have ended too, which is nobody's fault.
@@ -131,6 +156,27 @@ pub(super) async fn watch(
             },
         }
     }
+    // The link has ended, and with it its streams: once what they have received is read.
+    while readers.next().await.is_some() {}
+}
+
+/// Waits until the peer has received what was sent so far, or has had the time to.
+///
+/// QUIC tells a sender only of single streams what has arrived. So one that means nothing is sent after all others: a
+/// peer that takes no such streams stops it once it has come to it, after what came before, and any other's QUIC
+/// acknowledges it. What was lost on the way may still be late.
+pub(super) async fn heard(connection: &Connection) {
+    let hearing = async {
+        let mut marker = SendHalf::new(connection.open_uni().await.ok()?);
+        marker.let_all_others_go_first();
+        let mut kind = BytesMut::new();
+        h3_varint::put(&mut kind, stream_type::RESERVED);
+        marker.write(&mut [kind.freeze()]).await.ok()?;
+        marker.finish();
+        marker.stopped().await.ok()
+    };
+    // A link that is lost meanwhile has nobody to hear.
+    let _ = timeout(HEARING_TIMEOUT, hearing).await;
 }
 
 async fn open(connection: &Connection, max_header_section: u32) -> Result<SendHalf, quinn::WriteError> {

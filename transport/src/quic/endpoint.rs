@@ -213,7 +213,8 @@ impl Listener {
 
     /// Refuses peers that begin to connect from now on; links and handshakes that are there go on.
     ///
-    /// [`accept`](Self::accept) stays pending then, until [`close`](Self::close).
+    /// Whoever is refused is told so by [`accept`](Self::accept), which has to be polled on: it stays pending then,
+    /// until [`close`](Self::close).
     pub fn refuse_new(&self) {
         self.refusing.store(true, Ordering::Relaxed);
     }

@@ -89,10 +89,7 @@ impl Link {
             Poll::Ready(Ok(()) | Err(SendError::Stopped)) => None,
             Poll::Ready(Err(SendError::LinkLost(lost))) => {
                 // Of a long message an earlier part may have left before.
-                return Err(CallError::LinkLost {
-                    delivered: Delivered::Maybe,
-                    reason: lost.into(),
-                });
+                return Err(self.failed(ReceiveError::LinkLost(lost), id).await);
             }
             Poll::Ready(Err(SendError::Body(error))) => {
                 return Err(CallError::Reset(error.code()));
@@ -105,11 +102,10 @@ impl Link {
             self.0.readers.enter(recv),
             self.0.max_header_section,
         );
-        let response = reader
-            .response_head(&parts.method)
-            .await
-            .map_err(|error| self.failed(error, id))?;
-        Ok(response.map(|()| Body::new(ReceivedBody::new(reader, sending))))
+        match reader.response_head(&parts.method).await {
+            Ok(response) => Ok(response.map(|()| Body::new(ReceivedBody::new(reader, sending)))),
+            Err(error) => Err(self.failed(error, id).await),
+        }
     }
 
     async fn open(&self) -> Result<(SendHalf, RecvHalf), CallError> {
@@ -129,7 +125,11 @@ impl Link {
     }
 
     /// What it means for the call on the stream `id` that no response's head came.
-    fn failed(&self, error: ReceiveError, id: u64) -> CallError {
+    async fn failed(&self, error: ReceiveError, id: u64) -> CallError {
+        if let ReceiveError::LinkLost(_) = error {
+            // A GOAWAY may have come just before, and not been read yet.
+            self.0.peer.last_words().await;
+        }
         match error {
             ReceiveError::Reset(_) | ReceiveError::LinkLost(_) if self.0.peer.disowns(id) => {
                 CallError::Draining

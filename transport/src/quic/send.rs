@@ -45,7 +45,6 @@ pub(super) async fn send_message(
     let mut out = Outbox::new(head);
     let mut ended = body.is_end_stream();
     let mut sent = 0;
-    let mut is_bulk = false;
     loop {
         let mut idle = false;
         while !ended && !idle && out.queued < GATHER {
@@ -65,8 +64,7 @@ pub(super) async fn send_message(
             send.finish();
             return Ok(());
         }
-        if !is_bulk && sent > BULK {
-            is_bulk = true;
+        if !send.is_bulk() && sent > BULK {
             send.lower_priority();
         }
         if idle {

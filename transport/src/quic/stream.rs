@@ -21,6 +21,7 @@ const SEGMENTS: usize = 8;
 pub(super) struct SendHalf {
     stream: SendStream,
     finished: bool,
+    bulk: bool,
 }
 
 /// The receiving half of a call. Dropped before its end, the peer is told to stop.
@@ -37,6 +38,7 @@ impl SendHalf {
         Self {
             stream,
             finished: false,
+            bulk: false,
         }
     }
 
@@ -70,9 +72,20 @@ impl SendHalf {
         self.stream.stopped()
     }
 
-    /// Lets other streams go first from now on.
-    pub(super) fn lower_priority(&self) {
+    /// Lets other streams go first from now on: this one is bulk.
+    pub(super) fn lower_priority(&mut self) {
+        self.bulk = true;
         let _ = self.stream.set_priority(-1);
+    }
+
+    /// Whether so much was sent that some of it may be on its way for long after [`finish`](Self::finish).
+    pub(super) fn is_bulk(&self) -> bool {
+        self.bulk
+    }
+
+    /// Sends nothing before all other streams have sent what they may.
+    pub(super) fn let_all_others_go_first(&self) {
+        let _ = self.stream.set_priority(i32::MIN);
     }
 }
 

@@ -12,6 +12,7 @@
 mod bad_peers;
 mod bodies;
 mod calls;
+mod draining;
 mod foreign_agent;
 mod foreign_hub;
 mod given_up;

@@ -47,6 +47,8 @@ pub mod stream_type {
     pub const QPACK_ENCODER: u64 = 0x02;
     /// QPACK decoder instructions: at most one in each direction.
     pub const QPACK_DECODER: u64 = 0x03;
+    /// The first of the types that mean nothing, and that a peer stops or reads without looking (RFC 9114 §6.2.3).
+    pub const RESERVED: u64 = 0x21;
 }
 
 /// A frame, or a piece of one, that the peer sent.
