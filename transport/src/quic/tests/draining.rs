@@ -337,3 +337,16 @@ async fn a_listener_refuses_new_links_and_keeps_those_it_has() {
     hub.listener.close("enough");
     assert!(within(accepting).await.unwrap().is_none());
 }
+
+#[tokio::test]
+async fn a_hub_has_heard_of_a_drain_that_is_over() {
+    let hub = Hub::new(Tuning::default());
+    for _ in 0..10 {
+        let (link, agent) = hub.link(Tuning::default()).await;
+        // Nothing runs that it could wait for.
+        within(agent.drain()).await;
+        agent.close(Code::NO_ERROR, "drained");
+        within(link.closed()).await;
+        until("the hub has read it", || link.is_draining()).await;
+    }
+}
