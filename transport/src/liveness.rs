@@ -31,7 +31,7 @@ pub const DEAD_AFTER: Duration = Duration::from_millis(4500);
 pub const DEAD_AFTER_ROUND_TRIPS: u32 = 12;
 
 /// A peer that doesn't answer a heartbeat for so long is dead, whatever else arrives from it.
-pub const UNRESPONSIVE_AFTER: Duration = Duration::from_secs(15);
+pub const UNRESPONSIVE_AFTER: Duration = Duration::from_secs(30);
 
 /// A longer round trip counts as this one: a peer that delays its acknowledgements cannot put off its death for ever.
 pub const LONGEST_ROUND_TRIP: Duration = Duration::from_millis(2500);
