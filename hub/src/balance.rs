@@ -180,7 +180,7 @@ mod tests {
 
     #[test]
     fn the_best_that_there_is_takes_the_call() {
-        for others in [0, 3, 200] {
+        for others in [0, 3, FEW - 3] {
             let mut fleet = Fleet::default();
             let worst_to_best = [
                 fleet.enter("a", offering(&["x.Y"])),

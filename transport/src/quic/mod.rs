@@ -29,24 +29,34 @@ impl From<quinn::ConnectionError> for LinkError {
         use quinn::ConnectionError as E;
         match error {
             E::ApplicationClosed(close) if is_orderly(close.error_code) => {
-                Self::Closed(String::from_utf8_lossy(&close.reason).into_owned())
+                Self::Closed(printable(&close.reason))
             }
             E::ApplicationClosed(close) if code_of(close.error_code) == Code::REQUEST_REJECTED => {
-                Self::Refused(String::from_utf8_lossy(&close.reason).into_owned())
+                Self::Refused(printable(&close.reason))
             }
             E::ApplicationClosed(close) => Self::Protocol(format!(
                 "the peer closed the link: {} {}",
                 code_of(close.error_code),
-                String::from_utf8_lossy(&close.reason),
+                printable(&close.reason),
             )),
-            E::ConnectionClosed(close) => Self::Protocol(close.to_string()),
-            E::TransportError(error) => Self::Protocol(error.to_string()),
+            E::ConnectionClosed(close) => Self::Protocol(printable(close.to_string().as_bytes())),
+            E::TransportError(error) => Self::Protocol(printable(error.to_string().as_bytes())),
             E::TimedOut => Self::TimedOut,
             E::Reset => Self::Reset,
             E::LocallyClosed => Self::LocallyClosed,
             E::VersionMismatch | E::CidsExhausted => Self::Protocol(error.to_string()),
         }
     }
+}
+
+/// What a peer says, for logs and messages: it is not to steer anybody's terminal.
+fn printable(reason: &[u8]) -> String {
+    let text = String::from_utf8_lossy(reason);
+    let escaped = text.chars().map(|c| match c {
+        c if c.is_control() => c.escape_default().to_string(),
+        c => c.to_string(),
+    });
+    escaped.collect()
 }
 
 /// The certificates that the peer's handshake was verified with.
