@@ -1,6 +1,7 @@
 //! Links that take no new calls: the agent's own GOAWAY, and ports that refuse links.
 
 use std::collections::HashSet;
+use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -9,6 +10,7 @@ use futures_util::future::BoxFuture;
 use futures_util::future::join_all;
 use http::{Request, Response};
 use http_body_util::StreamBody;
+use tokio::net::UdpSocket;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
@@ -339,14 +341,22 @@ async fn a_listener_refuses_new_links_and_keeps_those_it_has() {
 }
 
 #[tokio::test]
-async fn a_hub_has_heard_of_a_drain_that_is_over() {
+async fn a_drain_is_over_only_when_the_hub_has_heard_of_it() {
     let hub = Hub::new(Tuning::default());
-    for _ in 0..10 {
-        let (link, agent) = hub.link(Tuning::default()).await;
-        // Nothing runs that it could wait for.
-        within(agent.drain()).await;
-        agent.close(Code::NO_ERROR, "drained");
-        within(link.closed()).await;
-        until("the hub has read it", || link.is_draining()).await;
-    }
+    let port = Port::to(hub.address).await;
+    let dialer = Dialer::new(hub.pki.client_tls(Some(hub.pki.agent())), Tuning::default()).unwrap();
+    let (link, agent) = tokio::join!(hub.accept(), within(dialer.dial(port.address, HUB)));
+    let agent = agent.unwrap();
+    // Nothing runs that it could wait for, but nothing arrives either.
+    let nowhere = UdpSocket::bind(loopback()).await.unwrap();
+    *port.hub.lock().unwrap() = nowhere.local_addr().unwrap();
+    let mut draining = pin!(agent.drain());
+    let early = tokio::time::timeout(Duration::from_millis(50), &mut draining).await;
+    assert!(early.is_err());
+
+    *port.hub.lock().unwrap() = hub.address;
+    within(draining).await;
+    agent.close(Code::NO_ERROR, "drained");
+    within(link.closed()).await;
+    until("the hub has read it", || link.is_draining()).await;
 }
