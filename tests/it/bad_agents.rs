@@ -105,6 +105,33 @@ async fn an_agent_that_introduces_itself_badly_is_told_and_closed() {
             "65 bytes",
         ),
         (
+            "no instance",
+            Hello {
+                instance: String::new(),
+                ..hello("site-a")
+            },
+            "no name",
+        ),
+        (
+            "a label with a space",
+            Hello {
+                labels: [("a b".to_owned(), "c".to_owned())].into(),
+                ..hello("site-a")
+            },
+            "its key has to be",
+        ),
+        (
+            "a service with a long name",
+            Hello {
+                services: Some(Services {
+                    known: true,
+                    names: vec!["x".repeat(513)],
+                }),
+                ..hello("site-a")
+            },
+            "513 bytes",
+        ),
+        (
             "too many services",
             Hello {
                 services: names(4097),
@@ -154,6 +181,57 @@ async fn an_agent_that_breaks_a_rule_later_is_closed_too() {
     hub.process
         .says(&["an agent's link ended", "4097 services"])
         .await;
+}
+
+#[tokio::test]
+async fn an_agent_that_says_hello_twice_is_closed() {
+    let world = World::new();
+    let hub = world.hub().await;
+    let link = dial(&world, hub.agents, "site-a").await;
+    let twice = vec![event(Event::Hello(hello("site-a"))); 2];
+    let heard = soon(serve(&link, Says(twice))).await;
+    assert!(heard.contains("hello twice"), "{heard}");
+}
+
+#[tokio::test]
+async fn an_agent_whose_events_are_a_flood_or_too_long_is_closed() {
+    let world = World::new();
+    let hub = world.hub().await;
+    let flood = std::iter::repeat_n(event(Event::ServicesChanged(ServicesChanged::default())), 1000);
+    let flood = std::iter::once(event(Event::Hello(hello("site-a")))).chain(flood);
+    let link = dial(&world, hub.agents, "site-a").await;
+    let heard = soon(serve(&link, Says(flood.collect()))).await;
+    assert!(heard.contains("more than 200 events"), "{heard}");
+
+    let long = Hello {
+        version: "x".repeat(10 << 20),
+        ..hello("site-b")
+    };
+    let link = dial(&world, hub.agents, "site-b").await;
+    let heard = soon(serve(&link, Says(vec![event(Event::Hello(long))]))).await;
+    assert!(heard.contains("10485"), "the limit is not told: {heard}");
+}
+
+#[tokio::test]
+async fn an_exclusive_id_has_one_instance_and_then_the_next() {
+    let world = World::new();
+    let hub = HubProcess::start(&world, &[]).await;
+    let sample = Sample::start().await;
+    let arguments = ["--exclusive", "--upstream", &sample.url()];
+    let mut first = hub.agent(&world, "site-a", &arguments);
+    hub.has("site-a").await;
+    let mut second = hub.agent(&world, "site-a", &arguments);
+    second
+        .says(&["WARN", "the hub refuses this agent", "exclusive"])
+        .await;
+    sample::four_kinds(hub.clients, Some("site-a")).await;
+    assert_eq!(first.terminate().await.code(), Some(0));
+    // The second dials on, and is taken once the first has gone.
+    hub.process
+        .says_times(&["an agent is connected", "agent=site-a"], 2)
+        .await;
+    sample::four_kinds(hub.clients, Some("site-a")).await;
+    assert!(second.runs());
 }
 
 #[tokio::test]
