@@ -48,7 +48,7 @@ pub(crate) fn pick<L>(
         State::Draining => None,
         _ if !meant(member) => None,
         state => {
-            let suits = member.offer().suits(service);
+            let suits = member.suits(service);
             Some(Rank {
                 fit: suits > Suits::Badly,
                 ready: state == State::Ready,

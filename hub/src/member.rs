@@ -9,7 +9,7 @@ use adit_proto::labels::Labels;
 use adit_transport::{Code, HubLink};
 use tokio::sync::{Notify, watch};
 
-use crate::offer::Offer;
+use crate::offer::{Offer, Suits};
 
 /// Below this a difference of round-trip times says nothing about which agent is nearer: so far off is the one measured
 /// by a handshake, and one that has no calls is measured again only by its next heartbeat.
@@ -114,6 +114,14 @@ impl<L> Member<L> {
     /// What its agent offers now.
     pub(crate) fn offer(&self) -> Arc<Offer> {
         Arc::clone(&self.offer.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// How well a call for `service` is placed here.
+    pub(crate) fn suits(&self, service: &str) -> Suits {
+        self.offer
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .suits(service)
     }
 
     /// The registry's to call, because it has an index of the services.

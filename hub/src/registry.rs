@@ -136,9 +136,11 @@ impl<L> Registry<L> {
     pub(crate) fn serving(&self, service: &str) -> Option<bool> {
         let state = self.read();
         let links = state.directory.serving(service)?.links();
-        Some(links.values().any(|member| {
-            member.state() != member::State::Draining && member.offer().suits(service) == Suits::Well
-        }))
+        Some(
+            links.values().any(|member| {
+                member.state() != member::State::Draining && member.suits(service) == Suits::Well
+            }),
+        )
     }
 
     /// Gives an agent, or one instance of it, no new calls until it is resumed: how many links that are here now it
