@@ -1,6 +1,6 @@
 //! Labels: what an agent says of itself beside its id, and what picks agents by it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
@@ -24,9 +24,11 @@ pub struct Label {
     key: usize,
 }
 
-/// All labels of an agent: no two of the same key.
+/// All labels of an agent, in order: no two of the same key.
+///
+/// One block of memory, because routing looks through those of several agents for each call.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Labels(BTreeSet<Label>);
+pub struct Labels(Box<[Label]>);
 
 /// Labels that an agent must have, all of them: `region=eu,tier=edge`. Never empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,17 +68,20 @@ impl Label {
     ///
     /// One of them breaks the rule.
     pub fn new(key: &str, value: &str) -> Result<Self, InvalidLabel> {
-        let text = format!("{key}={value}");
-        if key.is_empty() || key.len() > MAX_KEY || !key.bytes().all(is_allowed) {
-            return Err(InvalidLabel::Key(excerpt(&text)));
+        Self::checked(format!("{key}={value}").into(), key.len())
+    }
+
+    /// A text whose `=` is after `key` bytes.
+    fn checked(text: Box<str>, key: usize) -> Result<Self, InvalidLabel> {
+        let label = Self { text, key };
+        if key == 0 || key > MAX_KEY || !label.key().bytes().all(is_allowed) {
+            return Err(InvalidLabel::Key(excerpt(&label.text)));
         }
+        let value = label.value();
         if value.len() > MAX_VALUE || !value.bytes().all(is_allowed) {
-            return Err(InvalidLabel::Value(excerpt(&text)));
+            return Err(InvalidLabel::Value(excerpt(&label.text)));
         }
-        Ok(Self {
-            text: text.into(),
-            key: key.len(),
-        })
+        Ok(label)
     }
 
     /// What it is a label of.
@@ -97,17 +102,18 @@ impl Labels {
     ///
     /// They break a rule.
     pub fn new(labels: impl IntoIterator<Item = Label>) -> Result<Self, InvalidLabel> {
-        let mut all = BTreeSet::new();
+        let mut all: Vec<Label> = Vec::new();
         for label in labels {
-            if all.iter().any(|other: &Label| other.key() == label.key()) {
+            if all.iter().any(|other| other.key() == label.key()) {
                 return Err(InvalidLabel::Twice(label.key().to_owned()));
             }
-            all.insert(label);
+            all.push(label);
             if all.len() > MAX_LABELS {
                 return Err(InvalidLabel::TooMany(all.len()));
             }
         }
-        Ok(Self(all))
+        all.sort_unstable();
+        Ok(Self(all.into()))
     }
 
     /// Whether this very label is among them.
@@ -166,8 +172,8 @@ impl FromStr for Label {
     type Err = InvalidLabel;
 
     fn from_str(text: &str) -> Result<Self, InvalidLabel> {
-        match text.split_once('=') {
-            Some((key, value)) => Self::new(key, value),
+        match text.find('=') {
+            Some(key) => Self::checked(text.into(), key),
             None => Err(InvalidLabel::NoValue(excerpt(text))),
         }
     }
