@@ -81,15 +81,14 @@ pub(crate) struct Hub {
 
 impl Hub {
     fn status(&self) -> Status {
-        let links = self.registry.links(None);
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started_at: Some(self.started_at.into()),
             draining: self.draining.is_cancelled() || self.stopped.is_cancelled(),
             agents: count(self.registry.read().directory().agents()),
-            links: count(links.len()),
+            links: count(self.registry.links(None).len()),
             clients: count(self.connections.count()),
-            calls_in_flight: links.iter().map(|member| member.in_flight() as u64).sum(),
+            calls_in_flight: self.registry.in_flight() as u64,
             calls_waiting: count(self.calls.waiting()),
             trust_domain: self.trust_domain.to_string(),
         }

@@ -25,18 +25,7 @@ pub const RECONNECT_GRACE: Duration = Duration::from_secs(3);
 /// How long a stopping hub lets calls run, unless told otherwise.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Settings of a hub. Each has a default but the credentials, which are needed to begin with.
-///
-/// ```no_run
-/// # async fn hub(credentials: adit_certs::Credentials) -> Result<(), Box<dyn std::error::Error>> {
-/// let hub = adit_hub::Hub::builder(credentials)
-///     .agents("0.0.0.0:4433".parse()?)
-///     .clients("127.0.0.1:9090".parse()?)
-///     .bind()
-///     .await?;
-/// # Ok(())
-/// # }
-/// ```
+/// The settings of a [`Hub`]; made by [`Hub::builder`]. Each has a default but the credentials.
 #[derive(Debug)]
 pub struct Builder {
     credentials: Credentials,

@@ -116,7 +116,7 @@ impl Hub {
             }
         };
         if !stopped {
-            info!(timeout = ?self.drain_timeout, calls = in_flight(&registry), "draining");
+            info!(timeout = ?self.drain_timeout, calls = registry.in_flight(), "draining");
             for listener in &self.agents {
                 listener.refuse_new();
             }
@@ -127,7 +127,7 @@ impl Hub {
                 () = &mut stop => {}
             }
         }
-        info!(calls = in_flight(&registry), "stopping");
+        info!(calls = registry.in_flight(), "stopping");
         self.calls.stop();
         for member in registry.links(None) {
             member.close(Closing::HubStopped);
@@ -171,8 +171,4 @@ async fn watch_busy(registry: Arc<Registry>) {
         ticks.tick().await;
         registry.watch_busy();
     }
-}
-
-fn in_flight(registry: &Registry) -> usize {
-    registry.links(None).iter().map(|member| member.in_flight()).sum()
 }

@@ -1,5 +1,92 @@
 //! The hub: takes calls from clients and carries each to an agent.
 //!
+//! Agents dial the hub and keep a link to it; clients call the hub's port, and the hub makes each call on the link of the
+//! agent that is meant. `adit hub` is this crate with a command line. A program that calls services in many places may have
+//! the hub in itself.
+//!
+//! # A hub in a program
+//!
+//! ```
+//! use std::error::Error;
+//! use std::path::Path;
+//!
+//! use adit_certs::{CredentialFiles, Credentials, Role};
+//! use adit_hub::Hub;
+//! use tonic::transport::Channel;
+//! use tonic_health::pb::health_client::HealthClient;
+//! use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus};
+//!
+//! #[tokio::main]
+//! async fn main() -> Result<(), Box<dyn Error>> {
+//!     let certs = Path::new("adit-certs");
+//! #     let folder = example_certificates()?;
+//! #     let certs = folder.path();
+//!     let credentials = Credentials::load(&CredentialFiles::hub(certs), Role::Hub)?;
+//!     let hub = Hub::builder(credentials)
+//!         .agents("127.0.0.1:0".parse()?)
+//!         .clients("127.0.0.1:0".parse()?)
+//!         .bind()
+//!         .await?;
+//!     let target = format!("http://{}", hub.clients_address()?);
+//!
+//!     // The hub serves until the first future is ready, and then drains. Nothing here ends it at once.
+//!     let calls = async { ask(target).await.unwrap_or_else(|error| panic!("{error}")) };
+//!     hub.run(calls, std::future::pending()).await;
+//!     Ok(())
+//! }
+//!
+//! /// Any gRPC client will do; a call names its agent in the metadata `adit-agent`. This one names none, and so asks whether
+//! /// the hub itself takes calls.
+//! async fn ask(target: String) -> Result<(), Box<dyn Error>> {
+//!     let mut health = HealthClient::new(Channel::from_shared(target)?.connect().await?);
+//!     let answer = health.check(HealthCheckRequest::default()).await?.into_inner();
+//!     assert_eq!(answer.status(), ServingStatus::Serving);
+//!     Ok(())
+//! }
+//! #
+//! # use adit_certs::{Authority, Directory, Existing, Subject, Validity};
+//! #
+//! # /// The certificate of a hub, by a CA that is forgotten with this process.
+//! # fn example_certificates() -> Result<tempfile::TempDir, Box<dyn Error>> {
+//! #     let folder = tempfile::tempdir()?;
+//! #     let validity = Validity::days(std::num::NonZeroU16::MIN);
+//! #     let authority = Authority::create(&"adit".parse()?, validity)?;
+//! #     let directory = Directory::new(folder.path());
+//! #     directory.write_authority(&authority, Existing::Keep)?;
+//! #     let subject = Subject::Hub { sans: vec!["127.0.0.1".parse()?] };
+//! #     directory.write(&subject, &authority.issue(&subject, validity)?, Existing::Keep)?;
+//! #     Ok(folder)
+//! # }
+//! ```
+//!
+//! The certificates are those that `adit certs init` and `adit certs hub --san HOST` write. A program with a hub and calls to
+//! the agents of it is among the examples, `embedded-hub`.
+//!
+//! # Who may connect
+//!
+//! Agents prove who they are by a certificate of the hub's CA, and nothing else. Of clients the hub asks nothing on a loopback
+//! address, and a certificate elsewhere: [`Builder::client_tls`]. Operators have a port of their own, on loopback only:
+//! [`Builder::admin`].
+//!
+//! # Which agent a call goes to
+//!
+//! Metadata says it (`adit-agent` an id, `adit-select` labels), or the authority that the client dialled
+//! ([`Builder::agent_domain`]), or the service, when exactly one agent has it. Where several agents are equal,
+//! [`Builder::pool`] has them share the calls; links of one agent always do.
+//!
+//! # Its end
+//!
+//! [`Hub::run`] takes two futures. Once the first is ready the hub *drains*: clients and agents are told to go elsewhere, and
+//! the running calls get the [drain timeout](Builder::drain_timeout). The second ends everything at once. To drop the future
+//! of `run` does so, too, and tells nobody a reason.
+//!
+//! # Bounds
+//!
+//! What a client or an agent can make a hub hold is bounded by the constants of this crate and of
+//! [`Tuning`](adit_transport::Tuning), and by [`Limits`].
+//!
+//! # How it is made
+//!
 //! In the order in which a call meets them:
 //!
 //! * `ingress`: the clients' port, TLS, HTTP/2 and their limits, and the `principal` that a connection is of;

@@ -115,6 +115,11 @@ impl<L> Registry<L> {
         self.changes.subscribe()
     }
 
+    /// Calls in flight, over all links.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.links(None).iter().map(|member| member.in_flight()).sum()
+    }
+
     /// The links of one agent, or of all.
     pub(crate) fn links(&self, agent: Option<&AgentId>) -> Vec<Arc<Member<L>>> {
         let state = self.read();

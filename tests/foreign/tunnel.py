@@ -208,11 +208,11 @@ class Process:
         self.process.send_signal(signal.SIGKILL)
         self.process.wait(STOP_TIMEOUT)
 
-    def stop(self):
-        """SIGTERM, and its exit code; SIGKILL if that does not end it in time."""
+    def stop(self, by=signal.SIGTERM):
+        """A signal, and the exit code that it ends with; SIGKILL if it does not end in time."""
         self.ended_by_us = True
         if self.process.poll() is None:
-            self.process.terminate()
+            self.process.send_signal(by)
             try:
                 self.process.wait(STOP_TIMEOUT)
             except subprocess.TimeoutExpired:
