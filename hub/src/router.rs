@@ -7,12 +7,13 @@
 //! 3. the authority `<id>.<domain>`, where a domain is configured;
 //! 4. the service's name, when exactly one agent advertises it, or, when none does, exactly one advertises nothing.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use adit_certs::AgentId;
 use adit_proto::labels::{InvalidLabel, Label, Selector};
 use http::HeaderMap;
-use http::header::HeaderName;
+use http::header::{HeaderName, HeaderValue, ToStrError};
 use http::uri::Authority;
 
 use crate::balance::pick;
@@ -58,7 +59,7 @@ pub(crate) enum TargetError {
     #[error("metadata adit-select has {0} bytes, and {MAX_SELECT} are the limit")]
     LongSelect(usize),
     #[error("metadata adit-select is not text")]
-    SelectBytes,
+    SelectBytes(#[from] ToStrError),
     #[error(transparent)]
     Authority(#[from] BadAuthority),
     #[error("the path {0:?} is not of a gRPC method: it has to be /package.Service/Method")]
@@ -232,19 +233,18 @@ fn agent(metadata: &HeaderMap) -> Result<Option<AgentId>, TargetError> {
 
 /// Several values are one list, as HTTP has it (RFC 9110 §5.3): all labels have to match.
 fn selector(metadata: &HeaderMap) -> Result<Option<Selector>, TargetError> {
-    if !metadata.contains_key(&SELECT) {
+    let mut values = metadata.get_all(&SELECT).iter().map(HeaderValue::to_str);
+    let Some(first) = values.next() else {
         return Ok(None);
+    };
+    let mut list = Cow::Borrowed(first?);
+    for value in values {
+        let list = list.to_mut();
+        list.push(',');
+        list.push_str(value?);
     }
-    let mut list = String::new();
-    for value in metadata.get_all(&SELECT) {
-        let value = value.to_str().map_err(|_| TargetError::SelectBytes)?;
-        if !list.is_empty() {
-            list.push(',');
-        }
-        list.push_str(value);
-        if list.len() > MAX_SELECT {
-            return Err(TargetError::LongSelect(list.len()));
-        }
+    if list.len() > MAX_SELECT {
+        return Err(TargetError::LongSelect(list.len()));
     }
     Ok(Some(list.parse()?))
 }

@@ -1,6 +1,5 @@
 //! Labels: what an agent says of itself beside its id, and what picks agents by it.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
@@ -28,7 +27,7 @@ pub struct Label {
 ///
 /// One block of memory, because routing looks through those of several agents for each call.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Labels(Box<[Label]>);
+pub struct Labels(Vec<Label>);
 
 /// Labels that an agent must have, all of them: `region=eu,tier=edge`. Never empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,18 +101,18 @@ impl Labels {
     ///
     /// They break a rule.
     pub fn new(labels: impl IntoIterator<Item = Label>) -> Result<Self, InvalidLabel> {
-        let mut all: Vec<Label> = Vec::new();
-        for label in labels {
-            if all.iter().any(|other| other.key() == label.key()) {
-                return Err(InvalidLabel::Twice(label.key().to_owned()));
-            }
-            all.push(label);
-            if all.len() > MAX_LABELS {
-                return Err(InvalidLabel::TooMany(all.len()));
-            }
+        Self::sorted(labels.into_iter().collect())
+    }
+
+    fn sorted(mut labels: Vec<Label>) -> Result<Self, InvalidLabel> {
+        if labels.len() > MAX_LABELS {
+            return Err(InvalidLabel::TooMany(labels.len()));
         }
-        all.sort_unstable();
-        Ok(Self(all.into()))
+        labels.sort_unstable_by(|a, b| a.key().cmp(b.key()));
+        match labels.windows(2).find(|pair| pair[0].key() == pair[1].key()) {
+            Some(pair) => Err(InvalidLabel::Twice(pair[0].key().to_owned())),
+            None => Ok(Self(labels)),
+        }
     }
 
     /// Whether this very label is among them.
@@ -149,10 +148,8 @@ impl Labels {
         if map.len() > MAX_LABELS {
             return Err(InvalidLabel::TooMany(map.len()));
         }
-        let labels: Result<BTreeMap<_, _>, _> = map
-            .map(|(key, value)| Label::new(key, value).map(|label| (key, label)))
-            .collect();
-        Self::new(labels?.into_values())
+        let labels: Result<_, _> = map.map(|(key, value)| Label::new(key, value)).collect();
+        Self::sorted(labels?)
     }
 }
 
@@ -190,8 +187,11 @@ impl FromStr for Selector {
         if count > MAX_LABELS {
             return Err(InvalidLabel::TooMany(count));
         }
-        let labels: Result<Vec<Label>, _> = text.split(',').map(|label| label.trim().parse()).collect();
-        Labels::new(labels?).map(Self)
+        let mut labels = Vec::with_capacity(count);
+        for label in text.split(',') {
+            labels.push(label.trim().parse()?);
+        }
+        Labels::sorted(labels).map(Self)
     }
 }
 

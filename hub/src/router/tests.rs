@@ -172,7 +172,7 @@ fn targets_that_cannot_be_understood_are_named() {
         .into_iter()
         .collect();
     let error = Target::of("/a.B/C", None, &bytes, None).unwrap_err();
-    assert!(matches!(error, TargetError::SelectBytes), "{error}");
+    assert!(matches!(error, TargetError::SelectBytes(_)), "{error}");
 }
 
 #[test]
