@@ -74,7 +74,8 @@ fn is_orderly(code: quinn::VarInt) -> bool {
 /// What a connection has received and sent, counted in frames of authenticated packets.
 ///
 /// Of the frames sent, those count that a peer has to acknowledge (RFC 9000 §13.2.1), and whose loss says something of
-/// the link: a packet that probes for a larger MTU holds a PING, and is lost wherever the path takes no larger ones.
+/// the link: a packet that probes for a larger MTU holds a PING, and is lost wherever the path takes no larger ones. A
+/// peer that knows of IMMEDIATE_ACK is sent one with it, and one instead of a PING where an acknowledgement is overdue.
 fn activity(connection: &quinn::Connection) -> Activity {
     let stats = connection.stats();
     let (rx, tx) = (&stats.frame_rx, &stats.frame_tx);
@@ -92,9 +93,10 @@ fn activity(connection: &quinn::Connection) -> Activity {
             + frames.streams_blocked_uni
             + frames.ping
     };
+    let mtu_probes = stats.path.sent_plpmtud_probes;
     Activity {
         received: either(rx) + rx.acks,
-        sent: either(tx).saturating_sub(stats.path.sent_plpmtud_probes),
+        sent: either(tx).saturating_sub(mtu_probes) + tx.immediate_ack.saturating_sub(mtu_probes),
     }
 }
 

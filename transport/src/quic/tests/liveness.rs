@@ -1,12 +1,14 @@
 //! What the activity of real links says of their lives.
 
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
+use futures_util::poll;
 use http::{Request, Response};
 use tokio::net::UdpSocket;
 
 use super::support::*;
-use crate::liveness::{DEAD_AFTER, Liveness, Sample, WATCH};
+use crate::liveness::{Activity, DEAD_AFTER, Liveness, Sample, WATCH};
 use crate::{Body, Dead, Dialer, HubLink, Tuning};
 
 /// Looks at a link that carries a call, as a hub does, for `time` or until it is dead. Heartbeats are calls here.
@@ -37,6 +39,27 @@ async fn look_after(link: &HubLink, liveness: &mut Liveness, time: Duration) -> 
     seen
 }
 
+/// A link that can be cut, on which only the call `/s/Watch` goes on; with what has to live as long.
+async fn through_a_port() -> (HubLink, Port, impl Sized) {
+    let hub = Hub::new(Tuning::default());
+    let port = Port::to(hub.address).await;
+    let dialer = Dialer::new(hub.pki.client_tls(Some(hub.pki.agent())), Tuning::default()).unwrap();
+    let (link, agent) = tokio::join!(hub.accept(), within(dialer.dial(port.address, HUB)));
+    let serving = serve(agent.unwrap(), |request: Request<Body>| async move {
+        match request.uri().path() {
+            "/s/Watch" => std::future::pending().await,
+            _ => Ok(Response::new(Body::empty())),
+        }
+    });
+    (link, port, (hub, serving))
+}
+
+/// Cuts the path in both directions, and tells neither end.
+async fn cut(port: &Port) {
+    let nowhere = UdpSocket::bind(loopback()).await.unwrap();
+    *port.hub.lock().unwrap() = nowhere.local_addr().unwrap();
+}
+
 #[derive(Debug, Default)]
 struct Seen {
     heartbeats: usize,
@@ -46,16 +69,7 @@ struct Seen {
 
 #[tokio::test]
 async fn a_quiet_call_is_left_alone_and_a_silent_link_is_found_dead_in_time() {
-    let hub = Hub::new(Tuning::default());
-    let port = Port::to(hub.address).await;
-    let dialer = Dialer::new(hub.pki.client_tls(Some(hub.pki.agent())), Tuning::default()).unwrap();
-    let (link, agent) = tokio::join!(hub.accept(), within(dialer.dial(port.address, HUB)));
-    let _serving = serve(agent.unwrap(), |request: Request<Body>| async move {
-        match request.uri().path() {
-            "/s/Watch" => std::future::pending().await,
-            _ => Ok(Response::new(Body::empty())),
-        }
-    });
+    let (link, port, _ends) = through_a_port().await;
     let watching = {
         let link = link.clone();
         tokio::spawn(async move { call(&link, request("/s/Watch", full("x"))).await })
@@ -66,9 +80,7 @@ async fn a_quiet_call_is_left_alone_and_a_silent_link_is_found_dead_in_time() {
     assert!(seen.heartbeats <= 1, "{seen:?}");
     assert!(!watching.is_finished());
 
-    // The path is cut in both directions, and neither end is told.
-    let nowhere = UdpSocket::bind(loopback()).await.unwrap();
-    *port.hub.lock().unwrap() = nowhere.local_addr().unwrap();
+    cut(&port).await;
     let cut = Instant::now();
     let seen = look_after(&link, &mut liveness, Duration::from_secs(8)).await;
     assert!(matches!(seen.dead, Some(Dead::Silent { .. })), "{seen:?}");
@@ -76,6 +88,28 @@ async fn a_quiet_call_is_left_alone_and_a_silent_link_is_found_dead_in_time() {
     let found = cut.elapsed();
     // A machine under load looks late.
     assert!(found <= DEAD_AFTER + Duration::from_secs(2), "{found:?}");
+}
+
+#[tokio::test]
+async fn a_look_after_the_last_call_was_sent_still_finds_what_goes_unacknowledged() {
+    let (link, port, _ends) = through_a_port().await;
+    within(call(&link, request("/s/1", Body::empty()))).await.unwrap();
+    cut(&port).await;
+    let mut calling = pin!(call(&link, request("/s/1", full("x"))));
+    let look = link.activity();
+    assert!(poll!(&mut calling).is_pending());
+    let sent = async |than: Activity| {
+        while link.activity().sent == than.sent {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        link.activity()
+    };
+    let mut look = within(sent(look)).await;
+    // Nothing is sent any more but what asks for an acknowledgement of it.
+    for _ in 0..3 {
+        look = within(sent(look)).await;
+    }
+    assert!(poll!(&mut calling).is_pending());
 }
 
 #[tokio::test]
