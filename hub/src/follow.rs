@@ -20,6 +20,9 @@ use crate::registry::Registered;
 /// How often an agent is asked whether it lives, while it has no calls.
 pub const HEARTBEAT: Duration = Duration::from_secs(15);
 
+/// How often it is looked whether a bare agent that takes no new calls has any left.
+const DRAINED_LOOK: Duration = Duration::from_millis(50);
+
 /// Events that an agent may send in each [`EVENTS_PER`]: more would have the hub index its services and nothing else.
 pub const MAX_EVENTS: usize = 200;
 
@@ -84,13 +87,26 @@ async fn live(registered: &Registered, talk: Option<Talk>, draining: &Cancellati
         match talk {
             Some(talk) => converse(registered, talk, draining).await,
             // What a bare agent can't be asked, the idle timeout answers.
-            None => pending().await,
+            None => let_go_once_drained(member).await,
         }
     };
     tokio::select! {
         breach = talked => breach,
         breach = drained => breach,
     }
+}
+
+/// Closes the link of a bare agent that takes no new calls, after its last one.
+///
+/// HTTP/3 libraries end a server like that: it says GOAWAY (RFC 9114 §5.2) and leaves it to the client to close the
+/// connection, because that one knows when it has received everything. An agent that talks to the hub closes by itself.
+async fn let_go_once_drained(member: &Member) -> Breach {
+    member.link.draining().await;
+    while member.in_flight() > 0 {
+        tokio::time::sleep(DRAINED_LOOK).await;
+    }
+    member.close(Closing::Drained);
+    pending().await
 }
 
 /// Hears what the agent has to say, asks it whether it lives, and tells it when the hub is about to stop.

@@ -69,6 +69,9 @@ pub(crate) enum Closing {
     /// The hub's own end. The calls on it were given their time.
     #[error("the hub stopped")]
     HubStopped,
+    /// Its agent takes no new calls, and the last one has ended.
+    #[error("the agent takes no new calls, and has none left")]
+    Drained,
     /// It was found dead.
     #[error("{0}")]
     Dead(String),
@@ -240,7 +243,7 @@ impl Member {
     pub(crate) fn close(&self, why: Closing) {
         let why = self.closed.get_or_init(|| why);
         let code = match why {
-            Closing::HubStopped => Code::NO_ERROR,
+            Closing::HubStopped | Closing::Drained => Code::NO_ERROR,
             Closing::Dead(_) | Closing::Kicked(_) => Code::REQUEST_CANCELLED,
         };
         self.link.close(code, &why.to_string());

@@ -1,6 +1,7 @@
 //! Hubs and agents that break the rules between them, or know less of them.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use adit_certs::Role;
@@ -8,12 +9,13 @@ use adit_hub::HELLO_TIMEOUT;
 use adit_proto::tunnel::v1::agent_event::Event;
 use adit_proto::tunnel::v1::agent_server::{Agent, AgentServer};
 use adit_proto::tunnel::v1::{AgentEvent, Hello, HubEvent, Services, ServicesChanged};
-use adit_transport::{AgentLink, Body, BodyError, Code, Dialer, HubLink, Listener, Reset, Tuning};
+use adit_transport::{AgentLink, Body, BodyError, Code, Dialer, HubLink, LinkError, Listener, Reset, Tuning};
 use bytes::BytesMut;
 use futures_util::{Stream, StreamExt as _, stream};
 use http::{Request, Response};
 use http_body_util::{BodyExt as _, Full};
 use prost::Message as _;
+use tokio::sync::Notify;
 use tonic::codegen::Service as _;
 use tonic::{Status, Streaming};
 
@@ -21,7 +23,7 @@ use crate::world::process::HubProcess;
 use crate::world::raw::{RawClient, message};
 use crate::world::sample::{self, Sample};
 use crate::world::upstream::Server;
-use crate::world::{ANY_PORT, World, soon};
+use crate::world::{ANY_PORT, SHORT_GRACE, World, soon};
 
 /// An agent made by hand, which says these events and then nothing.
 #[derive(Clone)]
@@ -237,9 +239,7 @@ async fn an_exclusive_id_has_one_instance_and_then_the_next() {
 #[tokio::test]
 async fn an_agent_that_drains_gets_no_new_calls() {
     let world = World::new();
-    let hub = world
-        .hub_with(|hub| hub.reconnect_grace(crate::world::SHORT_GRACE))
-        .await;
+    let hub = world.hub_with(|hub| hub.reconnect_grace(SHORT_GRACE)).await;
     let link = dial(&world, hub.agents, "site-a").await;
     let events = vec![
         event(Event::Hello(hello("site-a"))),
@@ -316,6 +316,52 @@ async fn an_agent_that_knows_no_control_call_is_callable_by_id() {
         }
         drop(link);
     }
+}
+
+#[tokio::test]
+async fn a_bare_agent_that_takes_no_new_calls_is_let_go_after_its_last_one() {
+    let world = World::new();
+    let hub = world.hub_with(|hub| hub.reconnect_grace(SHORT_GRACE)).await;
+    let client = RawClient::connect(hub.clients).await;
+    let link = dial(&world, hub.agents, "bare").await;
+    let (begun, end) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let serve = {
+        let (begun, end) = (Arc::clone(&begun), Arc::clone(&end));
+        link.serve(move |request: Request<Body>| {
+            let (begun, end) = (Arc::clone(&begun), Arc::clone(&end));
+            async move {
+                match request.uri().path() {
+                    "/a.B/Held" => {
+                        begun.notify_one();
+                        end.notified().await;
+                    }
+                    "/a.B/C" => {}
+                    _ => return Ok(Response::builder().status(404).body(Body::empty()).unwrap()),
+                }
+                Ok(empty_answer())
+            }
+        })
+    };
+    let calls = async {
+        while client.get_at("bare", "/a.B/C").await.told()["grpc-status"] != "0" {}
+        let held = async { client.get_at("bare", "/a.B/Held").await.succeeded().len() };
+        let leaves = async {
+            begun.notified().await;
+            tokio::select! {
+                () = link.drain() => panic!("a call runs"),
+                () = async {
+                    // Until the hub has heard of it.
+                    while client.get_at("bare", "/a.B/C").await.told()["grpc-status"] == "0" {}
+                } => end.notify_one(),
+            }
+        };
+        tokio::join!(held, leaves);
+    };
+    let (ended, ()) = soon(async { tokio::join!(serve, calls) }).await;
+    assert!(
+        matches!(&ended, LinkError::Closed(reason) if reason.contains("no new calls")),
+        "{ended:?}"
+    );
 }
 
 /// An agent of `world` in front of `upstream`, and the hub's end of its link, held by hand.
