@@ -9,18 +9,18 @@ from tunnel import POLL, START_TIMEOUT, Failure, environment
 END_TIMEOUT = 60
 
 
-def run(*command, code=0, cwd=None, **variables):
+def run(*command, code=0, cwd=None, timeout=END_TIMEOUT, **variables):
     """What a program prints on both its outputs until it ends, which has to be with this exit code."""
     told = " ".join(str(word) for word in command)
     try:
         done = subprocess.run(
             command, env=environment() | variables, cwd=cwd, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, text=True, timeout=END_TIMEOUT, check=False,
+            stderr=subprocess.STDOUT, text=True, timeout=timeout, check=False,
         )  # fmt: skip
     except FileNotFoundError as error:
         raise Failure(f"{told}: {error}") from error
     except subprocess.TimeoutExpired as error:
-        raise Failure(f"{told} has not ended in {END_TIMEOUT} s, and printed {error.output}") from error
+        raise Failure(f"{told} has not ended in {timeout} s, and printed {error.output}") from error
     if done.returncode != code:
         raise Failure(f"{told} exited {done.returncode}, not {code}: {done.stdout}")
     return done.stdout
