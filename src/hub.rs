@@ -4,13 +4,16 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use adit_certs::{CredentialFiles, Credentials, Role, TrustDomain};
-use adit_hub::{AgentDomain, Builder, ClientTls, Hub, Pool};
+use adit_hub::{AgentDomain, Builder, ClientTls, Hub, Limits, Pool};
 use tracing::info;
 
 use crate::link::{self, ConfigArgs, Files, LinkArgs};
 use crate::logging;
 use crate::process::Workers;
 use crate::process::signals::Stopping;
+
+/// The least that `--max-connection-age` may be.
+const YOUNGEST: Duration = Duration::from_secs(1);
 
 /// Arguments of `adit hub`.
 #[derive(Debug, clap::Args)]
@@ -50,6 +53,10 @@ pub(crate) struct HubArgs {
     /// How long a call waits for an agent that is not connected
     #[arg(long, value_name = "TIME", default_value = "3s", value_parser = humantime::parse_duration)]
     reconnect_grace: Duration,
+    /// How old a client's connection gets, give or take a tenth, before the client is asked to make its next calls on
+    /// another one; running calls go on [default: any age]
+    #[arg(long, value_name = "TIME", value_parser = connection_age)]
+    max_connection_age: Option<Duration>,
     #[command(flatten)]
     link: LinkArgs,
     #[command(flatten)]
@@ -69,6 +76,10 @@ impl HubArgs {
             .admin(self.admin)
             .reconnect_grace(self.reconnect_grace)
             .drain_timeout(self.link.drain_timeout)
+            .limits(Limits {
+                connection_age: self.max_connection_age,
+                ..Limits::default()
+            })
             .tuning(self.link.tuning()?);
         for &address in &self.agents {
             hub = hub.agents(address);
@@ -86,6 +97,18 @@ impl HubArgs {
             hub = hub.client_tls(mode);
         }
         Ok(hub.insecure_clients(self.insecure_clients))
+    }
+}
+
+/// An age that leaves a client the time for calls.
+fn connection_age(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(age) if age < YOUNGEST => Err(format!(
+            "clients would have no time for calls; it has to be {} or more",
+            humantime::format_duration(YOUNGEST)
+        )),
+        Ok(age) => Ok(age),
+        Err(error) => Err(error.to_string()),
     }
 }
 

@@ -22,6 +22,10 @@ async fn wrong_arguments_are_named_with_the_usage() {
         (&["hub", "--clients", "9090"], &["--clients", "9090"]),
         (&["hub", "--reconnect-grace", "3"], &["--reconnect-grace", "3"]),
         (
+            &["hub", "--max-connection-age", "10ms"],
+            &["--max-connection-age", "10ms", "1s or more"],
+        ),
+        (
             &["hub", "--congestion", "vegas"],
             &["vegas", "bbr, cubic or newreno"],
         ),

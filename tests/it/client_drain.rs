@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use adit_hub::Limits;
 use adit_proto::failure::Reason;
 use http::HeaderMap;
 use tokio::net::TcpStream;
@@ -58,6 +59,33 @@ async fn a_running_call_ends_in_its_own_time_after_two_goaways() {
     let end = rest.iter().rfind(|frame| frame.stream == 1).unwrap();
     assert!(end.ends_stream() && end.kind == HEADERS, "{rest:?}");
     hub.ended().await;
+}
+
+#[tokio::test]
+async fn a_connection_that_is_old_ends_after_its_last_call() {
+    let world = World::new();
+    let hub = world
+        .hub_with(|hub| {
+            hub.limits(Limits {
+                connection_age: Some(Duration::from_secs(1)),
+                ..Limits::default()
+            })
+        })
+        .await;
+    let server = Server::echo().await;
+    let _agent = world.agent(&hub, "site-a", &server.url());
+    let mut client = Frames::connect(hub.clients).await;
+    client.send([Frame::call(1, "site-a", false)]).await.unwrap();
+    assert_eq!(next_of(&mut client, &[GOAWAY]).await.goaway(), (ANY, 0));
+    // It is told how far its calls were taken, and those go on.
+    let second = next_of(&mut client, &[GOAWAY]).await;
+    assert_eq!(second.goaway(), (1, 0));
+    let next = RawClient::connect(hub.clients).await;
+    next.get_at("site-a", "/a.B/C").await.succeeded();
+    client.send([Frame::end(1)]).await.unwrap();
+    let rest = client.rest().await;
+    let end = rest.iter().rfind(|frame| frame.stream == 1).unwrap();
+    assert!(end.ends_stream() && end.kind == HEADERS, "{rest:?}");
 }
 
 async fn next_of(client: &mut Frames, kinds: &[u8]) -> Frame {

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 
 use adit_certs::ClientName;
 
@@ -33,6 +34,10 @@ pub struct Limits {
     pub calls_per_client: usize,
     /// TLS handshakes at once.
     pub handshakes: usize,
+    /// How old a connection gets, give or take a tenth, before its client is sent GOAWAY and makes its next calls on
+    /// another one (gRPC proposal A9, without a bound for the calls that run); `None` for any age. It has clients
+    /// spread over hubs again behind a balancer, and look at names again.
+    pub connection_age: Option<Duration>,
 }
 
 impl Default for Limits {
@@ -42,6 +47,7 @@ impl Default for Limits {
             connections_per_client: MAX_CONNECTIONS_PER_CLIENT,
             calls_per_client: MAX_CALLS_PER_CLIENT,
             handshakes: MAX_CLIENT_HANDSHAKES,
+            connection_age: None,
         }
     }
 }

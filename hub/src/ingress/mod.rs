@@ -122,6 +122,8 @@ struct Shared {
     handshakes: Semaphore,
     clients: Arc<Clients>,
     refusals: Bucket,
+    /// How old connections get, give or take a tenth.
+    age: Option<Duration>,
     stopping: Stopping,
 }
 
@@ -162,6 +164,7 @@ impl Ingress {
                 handshakes: Semaphore::new(limits.handshakes.clamp(1, Semaphore::MAX_PERMITS)),
                 clients: Clients::new(limits),
                 refusals: Bucket::new(REFUSALS_LOGGED, REFUSALS_LOGGED_PER_SECOND),
+                age: limits.connection_age,
                 stopping,
             }),
         }
@@ -359,6 +362,7 @@ impl Shared {
             .keep_alive_timeout(PING_TIMEOUT)
             .serve_connection(TokioIo::new(stream), calls);
         let mut served = std::pin::pin!(served);
+        let mut aged = std::pin::pin!(aged(self.age));
         let mut draining = false;
         loop {
             tokio::select! {
@@ -372,6 +376,11 @@ impl Shared {
                     return self.log_refusal("it gives up calls as fast as it makes them");
                 }
                 () = self.stopping.told(), if !draining => {
+                    served.as_mut().graceful_shutdown();
+                    draining = true;
+                }
+                () = &mut aged, if !draining => {
+                    debug!("a client's connection is old: its next calls need another one");
                     served.as_mut().graceful_shutdown();
                     draining = true;
                 }
@@ -396,6 +405,18 @@ impl Shared {
         } else {
             debug!(reason, "closed a client's connection");
         }
+    }
+}
+
+/// Ready once a connection that begins now is old. Some are it sooner than others, so that clients which came at a time do
+/// not go at a time.
+async fn aged(age: Option<Duration>) {
+    match age {
+        Some(age) => {
+            let some = age.as_secs_f64() * rand::random_range(0.9..1.1);
+            tokio::time::sleep(Duration::try_from_secs_f64(some).unwrap_or(age)).await;
+        }
+        None => std::future::pending().await,
     }
 }
 
