@@ -1,134 +1,20 @@
 //! The port for operators, and the commands that ask it.
 
-use std::collections::BTreeMap;
-use std::net::SocketAddr;
-
-use adit_proto::hub::v1::hub_client::HubClient;
 use adit_proto::hub::v1::kick_request::Whom;
-use adit_proto::hub::v1::link::State;
-use adit_proto::hub::v1::{
-    DrainRequest, GetStatusRequest, KickRequest, Link, ListLinksRequest, ResumeRequest, WatchLinksRequest,
-    WatchLinksResponse,
-};
-use tonic::transport::{Channel, Endpoint};
-use tonic::{Code, Status, Streaming};
+use adit_proto::hub::v1::{GetStatusRequest, WatchLinksRequest};
+use tonic::Code;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
-use crate::world::{Hub, SHORT_GRACE, World, soon};
+use crate::world::operator::{Operator, channel, client, list, ready};
+use crate::world::{SHORT_GRACE, World, soon};
 
 mod commands;
 mod links;
 
 /// The sample service's name.
 const ROUTE_GUIDE: &str = "routeguide.RouteGuide";
-
-/// What an operator knows of a hub's links.
-struct Operator {
-    hub: HubClient<Channel>,
-    changes: Streaming<WatchLinksResponse>,
-    links: BTreeMap<u64, Link>,
-}
-
-impl Operator {
-    /// Watches with names, often.
-    async fn of(hub: &Hub) -> Self {
-        let mut hub = client(hub.admin);
-        let request = WatchLinksRequest {
-            names: true,
-            interval: Some(prost_types::Duration { seconds: 0, nanos: 1 }),
-            ..WatchLinksRequest::default()
-        };
-        let changes = soon(hub.watch_links(request)).await.unwrap().into_inner();
-        Self {
-            hub,
-            changes,
-            links: BTreeMap::new(),
-        }
-    }
-
-    /// Waits until the links are such, and gives them ordered by agent and number.
-    async fn sees(&mut self, such: impl Fn(&[Link]) -> bool) -> Vec<Link> {
-        let seen = async {
-            loop {
-                let mut links: Vec<_> = self.links.values().cloned().collect();
-                links.sort_by(|a, b| (&a.agent, a.id).cmp(&(&b.agent, b.id)));
-                if such(&links) {
-                    return links;
-                }
-                self.next().await.unwrap();
-            }
-        };
-        match tokio::time::timeout(crate::world::PATIENCE, seen).await {
-            Ok(links) => links,
-            Err(_) => panic!("{:#?}", self.links),
-        }
-    }
-
-    async fn next(&mut self) -> Result<(), Status> {
-        let response = self.changes.message().await?.expect("it goes on");
-        for id in response.ended {
-            assert!(self.links.remove(&id).is_some(), "an end of what was not there");
-        }
-        for link in response.changed {
-            self.links.insert(link.id, link);
-        }
-        Ok(())
-    }
-
-    async fn drain(&mut self, agent: &str, instance: &str) -> Result<u32, Status> {
-        let (agent, instance) = (agent.to_owned(), instance.to_owned());
-        let drained = soon(self.hub.drain(DrainRequest { agent, instance })).await;
-        Ok(drained?.into_inner().links)
-    }
-
-    async fn resume(&mut self, agent: &str, instance: &str) -> Result<u32, Status> {
-        let (agent, instance) = (agent.to_owned(), instance.to_owned());
-        let resumed = soon(self.hub.resume(ResumeRequest { agent, instance })).await;
-        Ok(resumed?.into_inner().links)
-    }
-
-    async fn kick(&mut self, whom: Option<Whom>, reason: &str) -> Result<u32, Status> {
-        let reason = reason.to_owned();
-        let kicked = soon(self.hub.kick(KickRequest { whom, reason })).await;
-        Ok(kicked?.into_inner().links)
-    }
-}
-
-/// So many links, all ready and with known services.
-fn ready(count: usize) -> impl Fn(&[Link]) -> bool {
-    move |links| {
-        let ready = |link: &Link| link.state() == State::Ready && link.services_known;
-        links.len() == count && links.iter().all(ready)
-    }
-}
-
-fn client(admin: SocketAddr) -> HubClient<Channel> {
-    HubClient::new(channel(admin))
-}
-
-fn channel(admin: SocketAddr) -> Channel {
-    let endpoint = Endpoint::from_shared(format!("http://{admin}")).unwrap();
-    endpoint.tcp_nodelay(true).connect_lazy()
-}
-
-/// All links at one moment.
-async fn list(admin: SocketAddr, agent: &str, names: bool) -> Vec<Link> {
-    let request = ListLinksRequest {
-        agent: agent.to_owned(),
-        names,
-    };
-    let mut pages = soon(client(admin).list_links(request))
-        .await
-        .unwrap()
-        .into_inner();
-    let mut links = Vec::new();
-    while let Some(page) = soon(pages.message()).await.unwrap() {
-        links.extend(page.links);
-    }
-    links
-}
 
 #[tokio::test]
 async fn the_hub_says_that_it_serves() {

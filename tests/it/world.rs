@@ -1,6 +1,7 @@
 //! A throwaway CA, and hubs and agents in this process that trust it. They end when they are dropped.
 
 pub(crate) mod frames;
+pub(crate) mod operator;
 pub(crate) mod process;
 pub(crate) mod raw;
 pub(crate) mod sample;
