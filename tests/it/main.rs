@@ -23,6 +23,7 @@ mod client_drain;
 mod client_limits;
 mod client_tls;
 mod config;
+mod dead_links;
 mod demo;
 mod failures;
 mod fidelity;

@@ -4,6 +4,7 @@ pub(crate) mod frames;
 pub(crate) mod operator;
 pub(crate) mod process;
 pub(crate) mod raw;
+pub(crate) mod relay;
 pub(crate) mod sample;
 pub(crate) mod tls;
 pub(crate) mod upstream;
