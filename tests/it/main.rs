@@ -27,6 +27,7 @@ mod dead_links;
 mod demo;
 mod failures;
 mod fidelity;
+mod flapping;
 mod flow;
 mod hub_health;
 mod kinds;

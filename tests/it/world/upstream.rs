@@ -102,6 +102,8 @@ pub(crate) async fn serve(io: impl AsyncRead + AsyncWrite + Unpin, handler: Hand
                 let _ = respond.send_response(unimplemented, true);
             }
             Ok((request, respond)) => drop(calls.spawn(handler(Exchange { request, respond }))),
+            // An agent that is dropped leaves answers unread, so that its connections are reset.
+            Err(error) if error.is_io() => return,
             Err(error) => panic!("{error:?}"),
         }
     }
