@@ -29,6 +29,7 @@ mod failures;
 mod fidelity;
 mod flapping;
 mod flow;
+mod health_steering;
 mod hub_health;
 mod kinds;
 mod restart;
