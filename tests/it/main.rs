@@ -37,3 +37,4 @@ mod services;
 mod signals;
 mod upstream_failures;
 mod upstreams;
+mod version_skew;
