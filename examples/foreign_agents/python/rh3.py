@@ -93,18 +93,29 @@ class Link(QuicConnectionProtocol):
 
     def send_headers(self, stream, headers, end=False):
         """A response's head or, after data or with `end`, its trailers."""
-        self.http.send_headers(stream, headers, end)
-        self._transmit_soon()
+        if self.sender(stream):
+            self.http.send_headers(stream, headers, end)
+            self._transmit_soon()
 
     async def send_data(self, stream, data):
         """A piece of a response's body; waits until the hub has taken what came before."""
+        sender = self.sender(stream)
+        if not sender:
+            return
         self.http.send_data(stream, data, end_stream=False)
         self._transmit_soon()
         # aioquic keeps all that it is given, and tells nobody when it is gone.
-        sender = self._quic._streams[stream].sender
         while sender._buffer_stop - sender._buffer_start > WRITE_AHEAD:
             self.moved.clear()
             await self.moved.wait()
+
+    def sender(self, stream):
+        """The half of a stream that responses go to; none if the hub wants nothing of it any more.
+
+        A packet that gives a call up may have been read when it has just begun here, and to send then is an error.
+        """
+        known = self._quic._streams.get(stream)
+        return known.sender if known and known.sender._reset_error_code is None else None
 
     def datagram_received(self, data, address):
         # What a hub that was restarted answers (RFC 9000 §10.3). To aioquic it is a packet that can't be read.
