@@ -107,7 +107,7 @@ class Build:
     def server_tests(self):
         """The server's unit tests pass."""
         run("go", "vet", "./...", cwd=SERVER, timeout=GO_TIMEOUT)
-        expect_in("the report", run("go", "test", "./...", cwd=SERVER, timeout=GO_TIMEOUT), "ok")
+        expect_in("the report", run("go", "test", "-timeout", "60s", "./...", cwd=SERVER, timeout=GO_TIMEOUT), "ok")
 
     def client_tests(self):
         """The client's unit tests pass."""
