@@ -58,6 +58,8 @@ def check(description, checks_of, extend=None):
     if extend:
         extend(parser)
     arguments = parser.parse_args()
+    # As an interrupt is: the processes end with the suite, whoever ends it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))
     passed = 0
     try:
         with opened(arguments.bin_dir) as tunnel:
