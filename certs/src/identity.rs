@@ -142,7 +142,8 @@ pub enum IdentityError {
     NotX509(#[from] NotX509),
     /// There is no URI among its subject alternative names.
     #[error(
-        "the certificate has no SPIFFE id: it needs one URI as subject alternative name, such as spiffe://adit/agent/site-7"
+        "the certificate has no SPIFFE id: it needs one URI as subject alternative name, such as spiffe://adit/agent/site-7 \
+         or spiffe://adit/client/ann"
     )]
     NoUri,
     /// There are several, and which one counts would be a guess.

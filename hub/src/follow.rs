@@ -56,6 +56,8 @@ pub(crate) async fn follow(registered: Registered, talk: Option<Talk>, draining:
     );
     member.observe(member.link.round_trip(), false);
     let breach = tokio::select! {
+        // The control call ends with its link, and knows less of the reason.
+        biased;
         reason = member.link.closed() => {
             // What this end says of its own closing is nearer to the cause.
             Err(member.closing().map_or_else(|| reason.to_string(), Closing::to_string))

@@ -68,7 +68,12 @@ async fn who_is_no_client_is_told_so_and_disturbs_nobody() {
             "CertificateUnknown",
             "spiffe://adit/agent/site-a",
         ),
-        ("another CA's", Some(&foreign), "UnknownCA", "UnknownIssuer"),
+        (
+            "another CA's",
+            Some(&foreign),
+            "UnknownCA",
+            "not by this hub's CA",
+        ),
         ("expired", Some(&old), "CertificateExpired", "expired"),
         ("the hub's", Some(&hubs), "UnsupportedCertificate", "key usage"),
     ];

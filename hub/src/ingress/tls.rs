@@ -114,6 +114,9 @@ pub(super) fn refusal(error: &io::Error) -> Option<String> {
     let error = error.get_ref()?.downcast_ref::<rustls::Error>()?;
     Some(match error {
         rustls::Error::InvalidCertificate(CertificateError::Other(reason)) => reason.to_string(),
+        rustls::Error::InvalidCertificate(
+            CertificateError::UnknownIssuer | CertificateError::BadSignature,
+        ) => format!("its certificate is not by this hub's CA: {error}"),
         rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType) => {
             "what it sends is not TLS, and this port speaks nothing else".to_owned()
         }
