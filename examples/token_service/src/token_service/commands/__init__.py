@@ -1,0 +1,1 @@
+"""The commands: arguments, files, standard streams and exit codes."""
