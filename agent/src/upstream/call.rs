@@ -35,12 +35,13 @@ pub(super) async fn call(
     request: Request<Body>,
 ) -> Result<Response<Body>, Reset> {
     let (head, body) = request.into_parts();
-    let ended = body.is_end_stream();
+    // The head never ends the stream, even where nothing follows: gRPC wants an empty DATA frame then, and servers on
+    // grpc-go before 1.84 wait for one forever.
     let (response, send) = slot
         .sender()
-        .send_request(Request::from_parts(head, ()), ended)
+        .send_request(Request::from_parts(head, ()), false)
         .map_err(|error| unsent(&error))?;
-    let mut upload = (!ended).then(|| Upload {
+    let mut upload = Some(Upload {
         body,
         send,
         chunk: None,

@@ -145,6 +145,20 @@ async fn trailers_only_stays_trailers_only() {
     );
 }
 
+#[tokio::test]
+async fn a_request_without_messages_ends_in_a_data_frame() {
+    let server = Server::start(Builder::new(), |(request, mut respond)| async move {
+        // What the head had ended would have no frame at all.
+        let first = request.into_body().data().await;
+        let empty = matches!(first, Some(Ok(data)) if data.is_empty());
+        let response = Response::builder().header("grpc-status", if empty { "0" } else { "2" });
+        respond.send_response(response.body(()).unwrap(), true).unwrap();
+    })
+    .await;
+    let response = soon(server.upstream().call(get("/a.B/C"))).await.unwrap();
+    assert_eq!(response.headers()["grpc-status"], "0");
+}
+
 /// HTTP/2 error codes, and what each becomes. `None`: a status, for want of a code.
 const RESETS: [(u32, Option<Code>); 15] = [
     (0x0, Some(Code::NO_ERROR)),
