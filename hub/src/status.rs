@@ -156,10 +156,10 @@ pub(crate) fn ended_without_status(member: &Member) -> Failure {
     )
 }
 
-/// The response is not one of gRPC: its HTTP status says what happened (gRPC's `http-grpc-status-mapping`).
+/// The response is not one of gRPC: its HTTP status says what happened (gRPC's `http-grpc-status-mapping`, in which 200
+/// is unknown, too).
 pub(crate) fn not_grpc(member: &Member, status: http::StatusCode, content_type: &str) -> Failure {
     let code = match status.as_u16() {
-        200 => tonic::Code::Internal,
         400 => tonic::Code::Internal,
         401 => tonic::Code::Unauthenticated,
         403 => tonic::Code::PermissionDenied,

@@ -180,7 +180,7 @@ async fn what_is_not_grpc_is_told_as_such() {
         ("OnlyHead", Code::Internal),
         ("LargeHead", Code::Internal),
         ("LargeTrailers", Code::Internal),
-        ("Html", Code::Internal),
+        ("Html", Code::Unknown),
         ("400", Code::Internal),
         ("401", Code::Unauthenticated),
         ("403", Code::PermissionDenied),
