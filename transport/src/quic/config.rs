@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::{hkdf, hmac};
-use quinn::congestion::{BbrConfig, CubicConfig, NewRenoConfig};
 use quinn::{EndpointConfig, IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt};
 
 use quinn_proto::HashedConnectionIdGenerator;
 
+use super::congestion;
 use crate::rh3::Role;
-use crate::tuning::{Congestion, Tuning};
+use crate::tuning::Tuning;
 
 /// Unidirectional streams that a peer may have open: control, the two of QPACK, and room for unknown ones.
 /// RFC 9114 §6.2 asks for three at the least.
@@ -44,18 +44,8 @@ pub(super) fn transport(tuning: &Tuning, role: Role) -> TransportConfig {
         .mtu_discovery_config(Some(mtu))
         .enable_segmentation_offload(tuning.segmentation_offload)
         // No datagrams: HTTP/3 needs none here, so a peer may send none.
-        .datagram_receive_buffer_size(None);
-    match tuning.congestion {
-        Congestion::Bbr => {
-            config.congestion_controller_factory(Arc::new(BbrConfig::default()));
-        }
-        Congestion::Cubic => {
-            config.congestion_controller_factory(Arc::new(CubicConfig::default()));
-        }
-        Congestion::NewReno => {
-            config.congestion_controller_factory(Arc::new(NewRenoConfig::default()));
-        }
-    }
+        .datagram_receive_buffer_size(None)
+        .congestion_controller_factory(congestion::factory(tuning.congestion));
     config
 }
 

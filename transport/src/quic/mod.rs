@@ -5,6 +5,7 @@
 
 pub(crate) mod agent;
 mod config;
+mod congestion;
 mod control;
 pub(crate) mod endpoint;
 pub(crate) mod hub;
@@ -103,6 +104,7 @@ fn activity(connection: &quinn::Connection) -> Activity {
 /// Closes a connection. One that has ended already keeps what ended it, which quinn would forget.
 fn close(connection: &quinn::Connection, code: Code, reason: &[u8]) {
     if connection.close_reason().is_none() {
+        congestion::let_close(connection);
         connection.close(varint(code), reason);
     }
 }

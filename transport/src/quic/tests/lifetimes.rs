@@ -1,12 +1,14 @@
 //! What runs ends with its owner.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use http::{Request, Response};
 use http_body::Frame;
+use tokio::net::UdpSocket;
 
 use super::support::*;
-use crate::{Body, BodyError, CallError, Code, Delivered, LinkError, Tuning};
+use crate::{Body, BodyError, CallError, Code, Congestion, Delivered, Dialer, LinkError, Tuning};
 
 /// Tasks of this test's runtime.
 fn tasks() -> usize {
@@ -70,6 +72,49 @@ async fn an_agent_that_lets_its_link_go_ends_it() {
     );
     drop(link);
     until("the link's tasks have ended", || tasks() <= before).await;
+}
+
+/// A sender that has much to send, and sends nothing for this long, may send no more.
+const STILL: Duration = Duration::from_millis(50);
+
+#[tokio::test]
+async fn the_end_of_a_link_is_told_when_no_more_may_be_under_way() {
+    for congestion in [Congestion::Bbr, Congestion::Cubic, Congestion::NewReno] {
+        let hub = Hub::new(Tuning::default());
+        let port = Port::to(hub.address).await;
+        let tuning = Tuning {
+            congestion,
+            ..Tuning::default()
+        };
+        let dialer = Dialer::new(hub.pki.client_tls(Some(hub.pki.agent())), tuning).unwrap();
+        let (link, agent) = tokio::join!(hub.accept(), within(dialer.dial(port.address, HUB)));
+        let (feed, body) = channel();
+        let body = Arc::new(Mutex::new(Some(body)));
+        let serving = serve(agent.unwrap(), move |_| {
+            let body = body.lock().unwrap().take();
+            async move { Ok(Response::new(body.expect("one call"))) }
+        });
+        let response = within(call(&link, request("/s/1", Body::empty()))).await.unwrap();
+
+        // Nothing of it arrives, and so nothing is acknowledged.
+        let nowhere = UdpSocket::bind(loopback()).await.unwrap();
+        *port.hub.lock().unwrap() = nowhere.local_addr().unwrap();
+        feed.send(Ok(Frame::data(pattern(4 << 20)))).await.unwrap();
+        let mut packet = [0; 2048];
+        within(nowhere.recv_from(&mut packet)).await.unwrap();
+        while tokio::time::timeout(STILL, nowhere.recv_from(&mut packet))
+            .await
+            .is_ok()
+        {}
+        *port.hub.lock().unwrap() = hub.address;
+        drop(serving);
+        let lost = within(link.closed()).await;
+        assert!(
+            matches!(&lost, LinkError::Closed(why) if why == "the agent let the link go"),
+            "{congestion:?}: {lost}"
+        );
+        drop((feed, response));
+    }
 }
 
 #[tokio::test]
