@@ -24,6 +24,7 @@ mod client_limits;
 mod client_tls;
 mod config;
 mod dead_links;
+mod delivered;
 mod demo;
 mod failures;
 mod fidelity;
