@@ -77,10 +77,13 @@ impl Link {
         let since = Instant::now();
         let (control, hub, voice) = attach::control(self.hello.clone(), self.offer.clone());
         let idle = Arc::new(Idle::default());
+        let mut served = pin!(self.serve(control, &idle));
+        // Declared after what is served, and so dropped before it, also where this future is.
+        let _ends_first = EndsFirst(&self.wire);
         let end = tokio::select! {
             // The first to be asked, because it knows best.
             biased;
-            reason = self.serve(control, &idle) => End::Lost(reason),
+            reason = &mut served => End::Lost(reason),
             () = self.shutdown.stopping() => End::Stopped,
             dead = self.look_after(hub, &voice, &idle) => End::Dead(dead),
             end = self.retire(&voice) => end,
@@ -255,6 +258,16 @@ impl Link {
     async fn a_moment(&self, voice: &Voice) {
         let moment = (self.wire.round_trip() * MOMENT).clamp(SHORTEST_MOMENT, LONGEST_MOMENT);
         let _ = tokio::time::timeout(moment, voice.heard()).await;
+    }
+}
+
+/// Ends the link when it is dropped, for want of a better reason before. It has to be before the calls that run on the link
+/// are: the hub would hear of each that the agent gave it up, and could not say that the link was lost.
+struct EndsFirst<'a>(&'a AgentLink);
+
+impl Drop for EndsFirst<'_> {
+    fn drop(&mut self) {
+        self.0.close(Code::NO_ERROR, "the agent let the link go");
     }
 }
 

@@ -22,6 +22,7 @@ use crate::world::upstream::{Exchange, Server, head, reset, send_all, status};
 use crate::world::{Agent, Hub, World, soon};
 
 mod crossing;
+mod many;
 mod steps;
 mod unwritten;
 
@@ -251,11 +252,16 @@ impl Call {
 
     /// What comes, or follows.
     async fn ends(self) -> Reply {
+        self.try_end().await.unwrap()
+    }
+
+    /// The same, where the hub may reset the call.
+    async fn try_end(self) -> Result<Reply, h2::Error> {
         let whole = match self.answer {
-            Answer::Awaited(response) => soon(response).await.unwrap().into_parts(),
+            Answer::Awaited(response) => soon(response).await?.into_parts(),
             Answer::Begun(head, body) => (head, body),
         };
-        Reply::read(whole).await.unwrap()
+        Reply::read(whole).await
     }
 }
 
