@@ -130,9 +130,10 @@ class Tunnel:
                 raise Failure(f"{agent_ids} are not attached in {START_TIMEOUT} s; the hub has {links}")
             time.sleep(POLL)
 
-    def links(self):
+    def links(self, admin_port=None):
         """The links of the hub, as `adit agents` tells of them; none while the hub is still starting."""
-        command = [self.adit, "agents", "--admin", f"http://127.0.0.1:{self.admin_port}", "-o", "json"]
+        port = admin_port or self.admin_port
+        command = [self.adit, "agents", "--admin", f"http://127.0.0.1:{port}", "-o", "json"]
         told = subprocess.run(
             command, env=environment(), capture_output=True, text=True, timeout=START_TIMEOUT, check=False
         )
