@@ -89,6 +89,11 @@ pub(crate) async fn passed_on(
         match deadline::in_time(&mut timer, body.frame()).await {
             None => return failed(status::deadline_passed()),
             Some(None) => over = true,
+            // Nothing has been passed on yet, so that there is still time to say why the call has failed.
+            Some(Some(Err(error))) if wants_grpc => match status::body_failed(in_flight.member(), &error) {
+                Ending::Failed(failure) => return failed(failure),
+                Ending::Reset(_) => first = Some(Err(error)),
+            },
             Some(Some(next)) => first = Some(next),
         }
     }

@@ -41,6 +41,8 @@ mod path {
     pub(super) const ECHO: &str = "/a.B/Echo";
     /// Never answers.
     pub(super) const SILENT: &str = "/a.B/Silent";
+    /// Sends a status and nothing else, and no end.
+    pub(super) const STATUS: &str = "/a.B/Status";
     /// Begins to answer, and sends no message.
     pub(super) const BEGIN: &str = "/a.B/Begin";
     /// Sends [`MESSAGES`](super::MESSAGES) messages, and no end.
@@ -151,6 +153,13 @@ async fn answer(mut exchange: Exchange, record: Record, mut may_finish: watch::R
             };
             if send_all(&mut send, data).await && send.send_trailers(status("0")).is_ok() {
                 record.note(&call, |seen| seen.finished += 1);
+            }
+        }
+        path::STATUS => {
+            let mut refused = head();
+            refused.headers_mut().extend(status("5"));
+            if let Ok(mut send) = respond.send_response(refused, false) {
+                reset(&mut send).await;
             }
         }
         path::SILENT => drop(std::future::poll_fn(|cx| respond.poll_reset(cx)).await),

@@ -68,6 +68,9 @@ async fn dies(death: Death) {
     // The upstream has the request.
     let silent = Call::make(&client, named("silent", path::SILENT), true).await;
     upstream.record.has_begun("silent").await;
+    // The hub has a status, and not the end of what may be more than that: nothing of it is passed on.
+    let status = Call::make(&client, named("status", path::STATUS), true).await;
+    upstream.record.has_begun("status").await;
     // The client has the head of the response, or half of the messages, or all of them and no trailers.
     let begun = Call::make(&client, named("begun", path::BEGIN), true).await;
     let begun = begun.begins().await;
@@ -107,7 +110,7 @@ async fn dies(death: Death) {
         }
         Victim::Process(mut process) => process.kill().await,
     }
-    let calls = [head, part, silent, begun, half, finished];
+    let calls = [head, part, silent, status, begun, half, finished];
     check(&upstream, &other, calls).await;
 
     // If the agent lives, the requests arrive after all, before the word of the link's end: nobody can know that here.
@@ -117,7 +120,9 @@ async fn dies(death: Death) {
     let lives = back.is_some();
     let _back = back.unwrap_or_else(|| upstream.agent(&world, way.address));
     connected(&client, &upstream.record).await;
-    for name in ["head", "part", "silent", "begun", "half", "finished", "ended"] {
+    for name in [
+        "head", "part", "silent", "status", "begun", "half", "finished", "ended",
+    ] {
         let unseen = !lives && ["head", "part"].contains(&name);
         let seen = upstream.record.of(name).begun;
         assert!(seen <= usize::from(!unseen), "{name} was seen {seen} times");
@@ -148,7 +153,7 @@ fn process(world: &World, way: &Path, upstream: &Upstream) -> Process {
 }
 
 /// Checks what the client is told of each call, and that it is what can be known of what the upstreams saw.
-async fn check(upstream: &Upstream, other: &Upstream, calls: [Call; 6]) {
+async fn check(upstream: &Upstream, other: &Upstream, calls: [Call; 7]) {
     for call in calls {
         let name = call.name.clone();
         // Before the response has begun, at once; later in its trailers.
