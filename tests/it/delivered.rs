@@ -23,6 +23,7 @@ use crate::world::{Agent, Hub, World, soon};
 
 mod crossing;
 mod many;
+mod random;
 mod steps;
 mod unwritten;
 
@@ -39,6 +40,8 @@ const LARGE: usize = 4 << 10;
 mod path {
     /// Answers with what it is sent, once it has all of it.
     pub(super) const ECHO: &str = "/a.B/Echo";
+    /// Answers with a status that is not 0, and nothing else.
+    pub(super) const REFUSE: &str = "/a.B/Refuse";
     /// Never answers.
     pub(super) const SILENT: &str = "/a.B/Silent";
     /// Sends a status and nothing else, and no end.
@@ -152,6 +155,13 @@ async fn answer(mut exchange: Exchange, record: Record, mut may_finish: watch::R
                 return;
             };
             if send_all(&mut send, data).await && send.send_trailers(status("0")).is_ok() {
+                record.note(&call, |seen| seen.finished += 1);
+            }
+        }
+        path::REFUSE => {
+            let mut refused = head();
+            refused.headers_mut().extend(status("5"));
+            if respond.send_response(refused, true).is_ok() {
                 record.note(&call, |seen| seen.finished += 1);
             }
         }
