@@ -223,7 +223,9 @@ fn judge(ends: &[(String, End)], records: &[Record; 2]) {
             "call {name} is {end:?}, and the upstreams have {a:?} and {b:?} of it"
         );
     }
-    let [answered, unseen, unknown] = counts;
-    println!("{answered} calls were answered, {unseen} were unseen, of {unknown} nobody knows");
-    assert!(answered >= 50 && unknown > 0, "{counts:?} is no test of anything");
+    let [answered, _, unknown] = counts;
+    assert!(
+        answered >= 50 && unknown > 0,
+        "{counts:?} calls answered, unseen and unknown are no test of anything"
+    );
 }
