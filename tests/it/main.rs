@@ -36,6 +36,7 @@ mod kinds;
 mod restart;
 mod services;
 mod signals;
+mod two_hubs;
 mod upstream_failures;
 mod upstreams;
 mod version_skew;
