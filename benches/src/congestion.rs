@@ -1,7 +1,6 @@
 //! `adit-bench congestion`: what each congestion controller makes of a lossy link.
 //!
-//! Calls begin at fixed times, whether or not earlier ones have ended, and latency counts from those times: a stalled
-//! link must not slow the clock that measures it.
+//! Calls are made in an open loop, and latency counts from the times at which they were meant to begin.
 
 use std::future::pending;
 use std::io::Write as _;
@@ -14,18 +13,19 @@ use adit_bench::certificates::{self, AGENT};
 use adit_bench::echo;
 use adit_bench::echo::pb::Payload;
 use adit_bench::echo::pb::echo_client::EchoClient;
+use adit_bench::latencies::Latencies;
+use adit_bench::load::connect;
 use adit_bench::lossy::{Path, Relay};
 use adit_bench::machine::Machine;
+use adit_bench::open_loop;
 use adit_hub::Hub;
 use adit_transport::{Congestion, Tuning};
 use anyhow::Context as _;
 use bytes::Bytes;
-use hdrhistogram::Histogram;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tonic::Request;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 
 /// Bytes of a call's payload, each way.
 const PAYLOAD: usize = 1024;
@@ -85,9 +85,7 @@ pub(crate) fn run(args: &CongestionArgs) -> anyhow::Result<()> {
                     seed: 2 * round,
                 };
                 let measured = runtime.block_on(measure(args, controller, path))?;
-                let ms = |quantile| {
-                    Duration::from_micros(measured.latency.value_at_quantile(quantile)).as_secs_f64() * 1e3
-                };
+                let ms = |quantile| measured.latency.at(quantile).as_secs_f64() * 1e3;
                 writeln!(
                     out,
                     "| {loss} % | {controller} | {} | {:.1} | {:.1} | {:.1} | {:.1} | {:.1} | {} |",
@@ -107,9 +105,8 @@ pub(crate) fn run(args: &CongestionArgs) -> anyhow::Result<()> {
 }
 
 struct Measured {
-    /// In microseconds.
-    latency: Histogram<u64>,
-    failed: u64,
+    latency: Latencies,
+    failed: usize,
 }
 
 async fn measure(args: &CongestionArgs, congestion: Congestion, path: Path) -> anyhow::Result<Measured> {
@@ -150,38 +147,26 @@ async fn measure(args: &CongestionArgs, congestion: Congestion, path: Path) -> a
 }
 
 async fn load(args: &CongestionArgs, clients: SocketAddr) -> anyhow::Result<Measured> {
-    let channel = Endpoint::from_shared(format!("http://{clients}"))?
-        .tcp_nodelay(true)
-        .connect()
-        .await?;
-    let mut client = EchoClient::new(channel);
+    let mut client = EchoClient::new(connect(clients).await?);
     // The first call waits for the agent, and is none of the measured.
     call(&mut client).await.context("the first call failed")?;
 
-    let every = Duration::from_secs(1) / args.rate.get();
-    let begin = Instant::now();
-    let mut calls = JoinSet::new();
-    let mut at = begin;
-    while at < begin + args.time {
-        sleep_until(at).await;
+    let enough = tokio::time::sleep(args.time);
+    let ended = open_loop::run(args.rate, enough, PATIENCE, |tick| {
         let mut client = client.clone();
-        calls.spawn(async move { call(&mut client).await.ok().map(|()| at.elapsed()) });
-        at += every;
-    }
-    let give_up = Instant::now() + PATIENCE;
+        async move { call(&mut client).await.ok().map(|()| tick.at.elapsed()) }
+    });
+    let ended = ended.await?;
     let mut measured = Measured {
-        latency: Histogram::new_with_bounds(1, 600_000_000, 3)?,
-        failed: 0,
+        latency: Latencies::new()?,
+        failed: ended.unended(),
     };
-    while let Ok(Some(ended)) = timeout_at(give_up, calls.join_next()).await {
-        match ended? {
-            Some(latency) => measured
-                .latency
-                .saturating_record(u64::try_from(latency.as_micros())?),
+    for outcome in ended.outcomes {
+        match outcome {
+            Some(latency) => measured.latency.record(latency),
             None => measured.failed += 1,
         }
     }
-    measured.failed += calls.len() as u64;
     Ok(measured)
 }
 

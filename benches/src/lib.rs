@@ -2,13 +2,18 @@
 //!
 //! * [`echo`]: the service that is called;
 //! * [`lossy`]: a path that delays and loses packets;
-//! * [`load`]: who calls it, and how long it took;
+//! * [`load`] and [`open_loop`]: who calls it;
+//! * [`latencies`]: how long it took;
 //! * [`certificates`]: for the ends of a link;
-//! * [`cpu`] and [`machine`]: what it cost, and where.
+//! * [`cpu`] and [`machine`]: what it cost, and where;
+//! * [`figure`]: how reports say it.
 
 pub mod certificates;
 pub mod cpu;
 pub mod echo;
+pub mod figure;
+pub mod latencies;
 pub mod load;
 pub mod lossy;
 pub mod machine;
+pub mod open_loop;

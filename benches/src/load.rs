@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use bytes::Bytes;
-use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 use tonic::metadata::{Ascii, MetadataValue};
@@ -17,6 +16,7 @@ use tonic::{Request, Streaming};
 use crate::cpu;
 use crate::echo::pb::echo_client::EchoClient;
 use crate::echo::pb::{DownloadRequest, Payload};
+use crate::latencies::Latencies;
 
 /// HTTP/2 windows of the client, on every path: those that the hub has for its clients.
 pub const STREAM_WINDOW: u32 = 2 << 20;
@@ -101,7 +101,11 @@ pub async fn run(
     }
 }
 
-async fn connect(address: SocketAddr) -> anyhow::Result<Channel> {
+/// A client's connection to `address`, as every measured one is.
+///
+/// # Errors
+/// Nobody listens there.
+pub async fn connect(address: SocketAddr) -> anyhow::Result<Channel> {
     Endpoint::from_shared(format!("http://{address}"))?
         .tcp_nodelay(true)
         .initial_stream_window_size(STREAM_WINDOW)
@@ -124,12 +128,7 @@ impl Client {
         time: Duration,
         begin: impl FnOnce(),
     ) -> anyhow::Result<Outcome> {
-        // Nanoseconds, to three digits, up to a minute.
-        let latencies = Arc::new(Mutex::new(Histogram::<u64>::new_with_bounds(
-            1,
-            60_000_000_000,
-            3,
-        )?));
+        let latencies = Arc::new(Mutex::new(Latencies::new()?));
         let from = Instant::now() + WARM_UP;
         let until = from + time;
         let mut loops = JoinSet::new();
@@ -143,14 +142,13 @@ impl Client {
         // The last calls ended with the measured time, give or take one call.
         let cpu = window.cpu()?;
         let latencies = latencies.lock().unwrap_or_else(PoisonError::into_inner);
-        let quantile = |quantile| Duration::from_nanos(latencies.value_at_quantile(quantile));
         Ok(Outcome {
-            count: latencies.len(),
+            count: latencies.count(),
             elapsed: time,
             latency: Some(Latency {
-                p50: quantile(0.5),
-                p90: quantile(0.9),
-                p99: quantile(0.99),
+                p50: latencies.at(0.5),
+                p90: latencies.at(0.9),
+                p99: latencies.at(0.99),
             }),
             cpu,
         })
@@ -161,7 +159,7 @@ impl Client {
         mut self,
         from: Instant,
         until: Instant,
-        latencies: Arc<Mutex<Histogram<u64>>>,
+        latencies: Arc<Mutex<Latencies>>,
     ) -> anyhow::Result<()> {
         let payload = Bytes::from_static(&[b'a'; PAYLOAD]);
         loop {
@@ -175,11 +173,10 @@ impl Client {
                 return Ok(());
             }
             if ended >= from {
-                let nanoseconds = u64::try_from((ended - begun).as_nanos())?;
                 latencies
                     .lock()
                     .unwrap_or_else(PoisonError::into_inner)
-                    .saturating_record(nanoseconds);
+                    .record(ended - begun);
             }
         }
     }

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use adit_bench::certificates;
 use adit_bench::load::{Load, Outcome};
+use adit_bench::machine::Machine;
 use adit_transport::Congestion;
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
@@ -75,8 +76,9 @@ pub(crate) fn run(args: &LoopbackArgs) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
+    let machine = Machine::describe();
     let samples = runtime.block_on(measure(args))?;
-    report::write(&mut std::io::stdout().lock(), args, &samples)?;
+    report::write(&mut std::io::stdout().lock(), &machine, args, &samples)?;
     Ok(())
 }
 

@@ -13,10 +13,11 @@ pub struct Machine {
     commit: String,
     tcp_congestion: String,
     udp_buffer: String,
+    load: String,
 }
 
 impl Machine {
-    /// Looks at this machine.
+    /// Looks at this machine, as it is before it is kept busy.
     #[must_use]
     pub fn describe() -> Self {
         Self {
@@ -26,6 +27,7 @@ impl Machine {
             commit: commit(),
             tcp_congestion: setting("net/ipv4/tcp_congestion_control"),
             udp_buffer: setting("net/core/rmem_max"),
+            load: load(),
         }
     }
 }
@@ -39,6 +41,7 @@ impl fmt::Display for Machine {
             commit,
             tcp_congestion,
             udp_buffer,
+            load,
         } = self;
         let allocator = if cfg!(feature = "mimalloc") {
             "mimalloc"
@@ -54,7 +57,8 @@ impl fmt::Display for Machine {
         writeln!(f, "- commit {commit}, {build} build, allocator: {allocator}")?;
         writeln!(
             f,
-            "- TCP congestion control {tcp_congestion}; net.core.rmem_max {udp_buffer}"
+            "- TCP congestion control {tcp_congestion}; net.core.rmem_max {udp_buffer}; load average at the beginning \
+             {load}"
         )
     }
 }
@@ -70,6 +74,13 @@ fn processor() -> String {
 fn setting(name: &str) -> String {
     let value = fs::read_to_string(format!("/proc/sys/{name}"));
     value.map_or_else(|_| "unknown".to_owned(), |value| value.trim().to_owned())
+}
+
+/// What else the machine has to do: processes that ran or waited to, in the mean of the last minute.
+fn load() -> String {
+    let averages = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let last_minute = averages.split(' ').next().filter(|average| !average.is_empty());
+    last_minute.unwrap_or("unknown").to_owned()
 }
 
 /// The commit of the sources' folder, marked when it has changes.
