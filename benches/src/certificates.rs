@@ -17,6 +17,14 @@ pub const AGENT: &str = "bench";
 /// # Errors
 /// A file cannot be written.
 pub fn make(directory: &Path) -> anyhow::Result<()> {
+    make_for(directory, [AGENT.parse()?])
+}
+
+/// Makes a CA, and certificates for a hub at 127.0.0.1 and for these agents.
+///
+/// # Errors
+/// A file cannot be written.
+pub fn make_for(directory: &Path, agents: impl IntoIterator<Item = AgentId>) -> anyhow::Result<()> {
     let directory = Directory::new(directory);
     let validity = Validity::days(NonZeroU16::MIN);
     let authority = Authority::create(&"adit".parse::<TrustDomain>()?, validity)?;
@@ -24,7 +32,7 @@ pub fn make(directory: &Path) -> anyhow::Result<()> {
     let hub = Subject::Hub {
         sans: vec![Host::Ip(Ipv4Addr::LOCALHOST.into())],
     };
-    for subject in [hub, Subject::Agent(AGENT.parse()?)] {
+    for subject in std::iter::once(hub).chain(agents.into_iter().map(Subject::Agent)) {
         directory.write(&subject, &authority.issue(&subject, validity)?, Existing::Keep)?;
     }
     Ok(())
@@ -43,9 +51,16 @@ pub fn hub(directory: &Path) -> anyhow::Result<Credentials> {
 /// # Errors
 /// [`make`] was not there.
 pub fn agent(directory: &Path) -> anyhow::Result<Credentials> {
-    let id: AgentId = AGENT.parse()?;
+    agent_with_id(directory, &AGENT.parse()?)
+}
+
+/// Loads those of one of several agents.
+///
+/// # Errors
+/// [`make_for`] was not there, or not for this one.
+pub fn agent_with_id(directory: &Path, id: &AgentId) -> anyhow::Result<Credentials> {
     Ok(Credentials::load(
-        &CredentialFiles::agent(directory, &id),
+        &CredentialFiles::agent(directory, id),
         Role::Agent,
     )?)
 }

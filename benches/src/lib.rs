@@ -5,7 +5,7 @@
 //! * [`load`] and [`open_loop`]: who calls it;
 //! * [`latencies`]: how long it took;
 //! * [`certificates`]: for the ends of a link;
-//! * [`cpu`] and [`machine`]: what it cost, and where;
+//! * [`cpu`], [`memory`] and [`machine`]: what it cost, and where; [`open_files`]: whether the system lets it;
 //! * [`figure`]: how reports say it.
 
 pub mod certificates;
@@ -16,4 +16,6 @@ pub mod latencies;
 pub mod load;
 pub mod lossy;
 pub mod machine;
+pub mod memory;
+pub mod open_files;
 pub mod open_loop;

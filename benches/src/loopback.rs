@@ -146,7 +146,7 @@ impl System {
         let mut server = start("server", Vec::new())?;
         let direct = server.hear(Duration::ZERO).await?;
         let mut hub = start("hub", [certs(), congestion.clone()].concat())?;
-        let HubPorts { agents, clients } = hub.hear(Duration::ZERO).await?;
+        let HubPorts { agents, clients, .. } = hub.hear(Duration::ZERO).await?;
         let to_hub = ["--hub".into(), agents.to_string().into()];
         let agent = start("agent", [certs(), congestion, to_hub].concat())?;
         Ok(Self {

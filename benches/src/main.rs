@@ -1,8 +1,10 @@
 //! The `adit-bench` command: measurements that anyone can run again.
 
 mod congestion;
+mod fleet;
 mod loopback;
 mod node;
+mod operator;
 mod processes;
 
 use std::io::Write as _;
@@ -28,6 +30,8 @@ enum Command {
     Loopback(loopback::LoopbackArgs),
     /// Congestion controllers on links that lose packets
     Congestion(congestion::CongestionArgs),
+    /// Thousands of agents on one hub: how soon they are there, and what they cost while idle
+    Fleet(fleet::FleetArgs),
     /// One of the measured processes
     #[command(hide = true)]
     Node(node::NodeArgs),
@@ -38,6 +42,7 @@ fn main() -> ExitCode {
     let ended = match command {
         Command::Loopback(args) => loopback::run(&args),
         Command::Congestion(args) => congestion::run(&args),
+        Command::Fleet(args) => fleet::run(&args),
         Command::Node(args) => node::run(args),
     };
     match ended {

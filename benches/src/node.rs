@@ -1,7 +1,9 @@
-//! The measured processes: a hub, an agent, a server without a tunnel, and the load.
+//! The measured processes: a hub, an agent or many, a server without a tunnel, and the load.
 //!
 //! Each says on standard output, one line of JSON, what the next one has to know, and ends when its standard input
 //! does: with whoever started it, however that ended.
+
+mod fleet;
 
 use std::future::pending;
 use std::io::Write as _;
@@ -25,6 +27,8 @@ use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 use tracing_subscriber::EnvFilter;
 
+pub(crate) use fleet::agent_id;
+
 /// How long the first calls wait for the agent.
 const RECONNECT_GRACE: Duration = Duration::from_secs(10);
 
@@ -39,6 +43,14 @@ pub(crate) struct NodeArgs {
 
 #[derive(Debug, Subcommand)]
 enum NodeRole {
+    Fleet(fleet::FleetNode),
+    #[command(flatten)]
+    Plain(PlainRole),
+}
+
+/// Those that end at once when they are told to.
+#[derive(Debug, Subcommand)]
+enum PlainRole {
     Hub {
         #[arg(long)]
         certs: PathBuf,
@@ -70,6 +82,7 @@ enum NodeRole {
 pub(crate) struct HubPorts {
     pub(crate) agents: SocketAddr,
     pub(crate) clients: SocketAddr,
+    pub(crate) admin: SocketAddr,
 }
 
 /// The measured time begins.
@@ -78,9 +91,14 @@ pub(crate) struct Begun;
 
 /// Is one of the processes until whoever started it ends.
 pub(crate) fn run(args: NodeArgs) -> anyhow::Result<()> {
-    // As the command logs where nothing else is said: what that costs belongs to the measurement.
+    let level = match args.role {
+        // It only has to be there, for the hub's sake.
+        NodeRole::Fleet(_) => "warn",
+        // As the command logs where nothing else is said: what that costs belongs to the measurement.
+        NodeRole::Plain(_) => "info",
+    };
     tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::new("info"))
+        .with_env_filter(EnvFilter::new(level))
         .with_writer(std::io::stderr)
         .init();
     let mut runtime = match args.workers.get() {
@@ -93,9 +111,13 @@ pub(crate) fn run(args: NodeArgs) -> anyhow::Result<()> {
     };
     let runtime = runtime.enable_all().build().context("cannot start the runtime")?;
     let ended = runtime.block_on(async {
-        tokio::select! {
-            ended = be(args.role) => ended,
-            () = input_ends() => Ok(()),
+        match args.role {
+            // Its agents take their leave.
+            NodeRole::Fleet(fleet) => fleet.run(input_ends()).await,
+            NodeRole::Plain(role) => tokio::select! {
+                ended = be(role) => ended,
+                () = input_ends() => Ok(()),
+            },
         }
     });
     // The thread that reads standard input must not keep the process.
@@ -103,16 +125,16 @@ pub(crate) fn run(args: NodeArgs) -> anyhow::Result<()> {
     ended
 }
 
-async fn be(role: NodeRole) -> anyhow::Result<()> {
+async fn be(role: PlainRole) -> anyhow::Result<()> {
     match role {
-        NodeRole::Hub { certs, congestion } => hub(certs, congestion).await,
-        NodeRole::Agent {
+        PlainRole::Hub { certs, congestion } => hub(certs, congestion).await,
+        PlainRole::Agent {
             certs,
             congestion,
             hub,
         } => agent(certs, congestion, hub).await,
-        NodeRole::Server => server().await,
-        NodeRole::Load {
+        PlainRole::Server => server().await,
+        PlainRole::Load {
             target,
             seconds,
             concurrency,
@@ -132,6 +154,7 @@ async fn hub(certs: PathBuf, congestion: Congestion) -> anyhow::Result<()> {
     let hub = Hub::builder(certificates::hub(&certs)?)
         .agents((Ipv4Addr::LOCALHOST, 0).into())
         .clients((Ipv4Addr::LOCALHOST, 0).into())
+        .admin((Ipv4Addr::LOCALHOST, 0).into())
         .reconnect_grace(RECONNECT_GRACE)
         .tuning(tuning(congestion))
         .bind()
@@ -141,6 +164,9 @@ async fn hub(certs: PathBuf, congestion: Congestion) -> anyhow::Result<()> {
     say(&HubPorts {
         agents,
         clients: hub.clients_address()?,
+        admin: hub
+            .admin_address()?
+            .context("the hub has no port for operators")?,
     })?;
     hub.run(pending(), pending()).await;
     Ok(())

@@ -1,10 +1,13 @@
 //! The measured processes, seen from the one that starts them.
 
 use std::ffi::OsString;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
 use adit_bench::cpu;
+use adit_bench::memory::{self, Memory};
 use anyhow::{Context as _, bail};
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
@@ -13,16 +16,38 @@ use tokio::process::{Child, ChildStdout, Command};
 /// How long a process may take to say what it is asked for, beside the time that it measures.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// So many lines of a process's log are shown when it fails.
+const LAST_LINES: usize = 10;
+
 /// This program again, in another role. It is killed when this is dropped, and ends by itself when this process does.
 #[derive(Debug)]
 pub(crate) struct Process {
     name: String,
     child: Child,
     lines: Lines<BufReader<ChildStdout>>,
+    /// Where its log goes, instead of to this process's standard error.
+    log: Option<PathBuf>,
 }
 
 impl Process {
     pub(crate) fn start<A: Into<OsString>>(args: impl IntoIterator<Item = A>) -> anyhow::Result<Self> {
+        Self::spawn(args, &[], None)
+    }
+
+    /// With variables of its environment, and a file for its log, which is too long to be shown.
+    pub(crate) fn start_logging<A: Into<OsString>>(
+        args: impl IntoIterator<Item = A>,
+        environment: &[(&str, &str)],
+        log: &Path,
+    ) -> anyhow::Result<Self> {
+        Self::spawn(args, environment, Some(log.to_owned()))
+    }
+
+    fn spawn<A: Into<OsString>>(
+        args: impl IntoIterator<Item = A>,
+        environment: &[(&str, &str)],
+        log: Option<PathBuf>,
+    ) -> anyhow::Result<Self> {
         let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
         let name = args
             .iter()
@@ -30,11 +55,19 @@ impl Process {
             .collect::<Vec<_>>()
             .join(" ");
         let program = std::env::current_exe().context("cannot find this program's file")?;
+        let stderr = match &log {
+            Some(path) => File::create(path)
+                .with_context(|| format!("cannot write {}", path.display()))?
+                .into(),
+            None => Stdio::inherit(),
+        };
         let mut child = Command::new(&program)
             .arg("node")
             .args(args)
+            .envs(environment.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
+            .stderr(stderr)
             .kill_on_drop(true)
             .spawn()
             .with_context(|| format!("cannot start {} node {name}", program.display()))?;
@@ -46,6 +79,7 @@ impl Process {
             name,
             child,
             lines: BufReader::new(stdout).lines(),
+            log,
         })
     }
 
@@ -56,18 +90,55 @@ impl Process {
             Ok(Ok(Some(line))) => {
                 serde_json::from_str(&line).with_context(|| format!("{:?} said {line:?}", self.name))
             }
-            Ok(Ok(None)) => bail!("{:?} ended: it says above why", self.name),
+            Ok(Ok(None)) => bail!("{:?} ended: it says {}", self.name, self.last_lines()),
             Ok(Err(error)) => Err(error).with_context(|| format!("cannot hear {:?}", self.name)),
-            Err(_) => bail!("{:?} said nothing for {:?}", self.name, time + PATIENCE),
+            Err(_) => bail!(
+                "{:?} said nothing for {:?}; it says {}",
+                self.name,
+                time + PATIENCE,
+                self.last_lines()
+            ),
+        }
+    }
+
+    /// Has it end by itself, which may take it `time` and some patience.
+    pub(crate) async fn end(mut self, time: Duration) -> anyhow::Result<()> {
+        drop(self.child.stdin.take());
+        match tokio::time::timeout(time + PATIENCE, self.child.wait()).await {
+            Ok(Ok(status)) if status.success() => Ok(()),
+            Ok(Ok(status)) => bail!(
+                "{:?} ended with {status}: it says {}",
+                self.name,
+                self.last_lines()
+            ),
+            Ok(Err(error)) => Err(error).with_context(|| format!("cannot wait for {:?}", self.name)),
+            Err(_) => bail!("{:?} did not end within {:?}", self.name, time + PATIENCE),
         }
     }
 
     /// Processor time that it has used so far.
     pub(crate) fn cpu(&self) -> anyhow::Result<Duration> {
-        let pid = self
-            .child
-            .id()
-            .with_context(|| format!("{:?} has ended", self.name))?;
-        cpu::used_by(pid)
+        cpu::used_by(self.pid()?)
+    }
+
+    /// Memory that it holds.
+    pub(crate) fn memory(&self) -> anyhow::Result<Memory> {
+        memory::of(self.pid()?)
+    }
+
+    fn pid(&self) -> anyhow::Result<u32> {
+        let pid = self.child.id();
+        pid.with_context(|| format!("{:?} has ended", self.name))
+    }
+
+    /// The end of its log, for a message.
+    fn last_lines(&self) -> String {
+        let Some(log) = &self.log else {
+            return "above why".to_owned();
+        };
+        let text = fs::read_to_string(log).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        let last = &lines[lines.len().saturating_sub(LAST_LINES)..];
+        format!("in {}:\n{}", log.display(), last.join("\n"))
     }
 }
