@@ -1,4 +1,6 @@
-//! The measured service: it answers at once, so that what is measured is the way to it.
+//! The measured service: it answers at once unless it is told to work, so that what is measured is the way to it.
+
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream::{self, Repeat};
@@ -29,18 +31,24 @@ const MAX_MESSAGE: u32 = 1 << 20;
 /// The service, ready to be served.
 #[must_use]
 pub fn service() -> EchoServer<EchoService> {
-    EchoServer::new(EchoService)
+    EchoServer::new(EchoService::default())
 }
 
 /// Echoes, and sends zeros.
-#[derive(Clone, Copy, Debug)]
-pub struct EchoService;
+#[derive(Clone, Copy, Debug, Default)]
+pub struct EchoService {
+    /// How long a unary call takes it.
+    pub work: Duration,
+}
 
 #[tonic::async_trait]
 impl Echo for EchoService {
     type DownloadStream = Repeat<Result<Payload, Status>>;
 
     async fn unary(&self, request: Request<Payload>) -> Result<Response<Payload>, Status> {
+        if !self.work.is_zero() {
+            tokio::time::sleep(self.work).await;
+        }
         Ok(Response::new(request.into_inner()))
     }
 

@@ -3,11 +3,12 @@
 //! * [`echo`]: the service that is called;
 //! * [`lossy`]: a path that delays and loses packets;
 //! * [`load`] and [`open_loop`]: who calls it;
-//! * [`latencies`]: how long it took;
+//! * [`latencies`] and [`agreement`]: how long it took, and whether what clients were told of it is true;
 //! * [`certificates`]: for the ends of a link;
 //! * [`cpu`], [`memory`] and [`machine`]: what it cost, and where; [`open_files`]: whether the system lets it;
 //! * [`figure`]: how reports say it.
 
+pub mod agreement;
 pub mod certificates;
 pub mod cpu;
 pub mod echo;

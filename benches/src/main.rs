@@ -2,6 +2,7 @@
 
 mod congestion;
 mod fleet;
+mod kills;
 mod loopback;
 mod node;
 mod operator;
@@ -32,6 +33,8 @@ enum Command {
     Congestion(congestion::CongestionArgs),
     /// Thousands of agents on one hub: how soon they are there, and what they cost while idle
     Fleet(fleet::FleetArgs),
+    /// Replicas that are killed under load: whether what clients were told of their calls is true
+    Kills(kills::KillsArgs),
     /// One of the measured processes
     #[command(hide = true)]
     Node(node::NodeArgs),
@@ -43,6 +46,7 @@ fn main() -> ExitCode {
         Command::Loopback(args) => loopback::run(&args),
         Command::Congestion(args) => congestion::run(&args),
         Command::Fleet(args) => fleet::run(&args),
+        Command::Kills(args) => kills::run(&args),
         Command::Node(args) => node::run(args),
     };
     match ended {

@@ -1,9 +1,10 @@
-//! The measured processes: a hub, an agent or many, a server without a tunnel, and the load.
+//! The measured processes: a hub, an agent or many, a server without a tunnel or with one before it, and the load.
 //!
 //! Each says on standard output, one line of JSON, what the next one has to know, and ends when its standard input
 //! does: with whoever started it, however that ended.
 
 mod fleet;
+mod upstream;
 
 use std::future::pending;
 use std::io::Write as _;
@@ -12,7 +13,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use adit_agent::{Agent, HubAddress};
+use adit_agent::{Agent, HubAddress, Label, Upstream, UpstreamAddr, UpstreamTls};
 use adit_bench::certificates::{self, AGENT};
 use adit_bench::echo;
 use adit_bench::load::{self, CONNECTION_WINDOW, Load, STREAM_WINDOW};
@@ -23,11 +24,13 @@ use clap::{Args, Subcommand};
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpListener;
+use tonic::service::Routes;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 use tracing_subscriber::EnvFilter;
 
 pub(crate) use fleet::agent_id;
+pub(crate) use upstream::CALL_ID;
 
 /// How long the first calls wait for the agent.
 const RECONNECT_GRACE: Duration = Duration::from_secs(10);
@@ -64,8 +67,14 @@ enum PlainRole {
         congestion: Congestion,
         #[arg(long)]
         hub: HubAddress,
+        /// Where it forwards calls to; left out, the service is in its own process
+        #[arg(long)]
+        upstream: Option<UpstreamAddr>,
+        #[arg(long)]
+        label: Option<Label>,
     },
     Server,
+    Upstream(upstream::UpstreamNode),
     Load {
         #[arg(long)]
         target: SocketAddr,
@@ -132,8 +141,11 @@ async fn be(role: PlainRole) -> anyhow::Result<()> {
             certs,
             congestion,
             hub,
-        } => agent(certs, congestion, hub).await,
-        PlainRole::Server => server().await,
+            upstream,
+            label,
+        } => agent(certs, congestion, hub, upstream, label).await,
+        PlainRole::Server => serve(Routes::new(echo::service())).await,
+        PlainRole::Upstream(upstream) => upstream.run().await,
         PlainRole::Load {
             target,
             seconds,
@@ -172,19 +184,32 @@ async fn hub(certs: PathBuf, congestion: Congestion) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn agent(certs: PathBuf, congestion: Congestion, hub: HubAddress) -> anyhow::Result<()> {
-    let agent = Agent::builder(AGENT.parse()?, certificates::agent(&certs)?)
+async fn agent(
+    certs: PathBuf,
+    congestion: Congestion,
+    hub: HubAddress,
+    upstream: Option<UpstreamAddr>,
+    label: Option<Label>,
+) -> anyhow::Result<()> {
+    let mut agent = Agent::builder(AGENT.parse()?, certificates::agent(&certs)?)
         .hub(hub)
-        .serve(echo::service())
         .advertise(echo::SERVICE_NAME)
-        .tuning(tuning(congestion))
-        .build()?;
-    agent.run(pending(), pending()).await;
+        .tuning(tuning(congestion));
+    agent = match upstream {
+        Some(UpstreamAddr { prefix, target }) => {
+            agent.upstream(prefix, Upstream::at(target, &UpstreamTls::default())?)
+        }
+        None => agent.serve(echo::service()),
+    };
+    if let Some(label) = label {
+        agent = agent.label(label);
+    }
+    agent.build()?.run(pending(), pending()).await;
     Ok(())
 }
 
-/// A server without a tunnel, with the windows that the hub has.
-async fn server() -> anyhow::Result<()> {
+/// A server with the windows that the hub has.
+async fn serve(services: Routes) -> anyhow::Result<()> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
         .await
         .context("cannot listen")?;
@@ -193,7 +218,7 @@ async fn server() -> anyhow::Result<()> {
     Server::builder()
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
-        .add_service(echo::service())
+        .add_routes(services)
         .serve_with_incoming(connections)
         .await?;
     Ok(())

@@ -101,6 +101,12 @@ impl Process {
         }
     }
 
+    /// SIGKILL: it has no last word.
+    pub(crate) async fn kill(&mut self) -> anyhow::Result<()> {
+        let killed = self.child.kill().await;
+        killed.with_context(|| format!("cannot kill {:?}", self.name))
+    }
+
     /// Has it end by itself, which may take it `time` and some patience.
     pub(crate) async fn end(mut self, time: Duration) -> anyhow::Result<()> {
         drop(self.child.stdin.take());
@@ -132,7 +138,7 @@ impl Process {
     }
 
     /// The end of its log, for a message.
-    fn last_lines(&self) -> String {
+    pub(crate) fn last_lines(&self) -> String {
         let Some(log) = &self.log else {
             return "above why".to_owned();
         };
