@@ -22,6 +22,7 @@ mod certs;
 mod client_drain;
 mod client_limits;
 mod client_tls;
+mod compression;
 mod config;
 mod dead_links;
 mod delivered;
