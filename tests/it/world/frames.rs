@@ -1,4 +1,4 @@
-//! HTTP/2 made by hand: a client that sends what no library would, and sees each frame that comes.
+//! HTTP/2 made by hand: a peer that sends what no library would, and sees each frame that comes.
 
 use std::net::SocketAddr;
 
@@ -17,6 +17,9 @@ pub(crate) const GOAWAY: u8 = 7;
 const ACK: u8 = 1;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
+
+/// What a client sends first (RFC 9113 §3.4).
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// One frame (RFC 9113 §4.1).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,26 +46,35 @@ impl Frame {
     /// The head of a gRPC call at an agent; `end` says that nothing follows.
     pub(crate) fn call(stream: u32, agent: &str, end: bool) -> Self {
         let mut block = vec![0x83, 0x86]; // POST, http
-        for (name, value) in [
+        block.extend(literals(&[
             (":path", "/a.B/C"),
             (":authority", "hub.example"),
             ("content-type", "application/grpc"),
             ("te", "trailers"),
             ("adit-agent", agent),
-        ] {
-            // Literal without indexing, new name (RFC 7541 §6.2.2).
-            block.push(0);
-            for text in [name, value] {
-                block.push(u8::try_from(text.len()).unwrap());
-                block.extend_from_slice(text.as_bytes());
-            }
-        }
+        ]));
         let flags = if end {
             END_HEADERS | END_STREAM
         } else {
             END_HEADERS
         };
         Self::new(HEADERS, flags, stream, block)
+    }
+
+    /// The whole response to a call: status 0, and no message.
+    pub(crate) fn answer(stream: u32) -> Self {
+        let mut block = vec![0x88]; // 200
+        block.extend(literals(&[
+            ("content-type", "application/grpc"),
+            ("grpc-status", "0"),
+        ]));
+        Self::new(HEADERS, END_HEADERS | END_STREAM, stream, block)
+    }
+
+    /// The peer's calls above `last` were not seen, and no further one will be: GOAWAY with NO_ERROR.
+    pub(crate) fn going_away(last: u32) -> Self {
+        let payload = [last.to_be_bytes(), [0; 4]].concat();
+        Self::new(GOAWAY, 0, 0, payload)
     }
 
     /// The client gives a call up: CANCEL.
@@ -78,6 +90,11 @@ impl Frame {
     /// The answer to it.
     pub(crate) fn is_pong(&self) -> bool {
         self.kind == PING && self.flags & ACK != 0
+    }
+
+    /// A piece of a request.
+    pub(crate) fn data(stream: u32, data: &[u8]) -> Self {
+        Self::new(DATA, 0, stream, data.to_vec())
     }
 
     /// The end of a request.
@@ -106,14 +123,38 @@ impl Frame {
     }
 }
 
+/// Fields as literals without indexing, with new names (RFC 7541 §6.2.2).
+fn literals(fields: &[(&str, &str)]) -> Vec<u8> {
+    let mut block = Vec::new();
+    for (name, value) in fields {
+        block.push(0);
+        for text in [name, value] {
+            block.push(u8::try_from(text.len()).unwrap());
+            block.extend_from_slice(text.as_bytes());
+        }
+    }
+    block
+}
+
 impl Frames {
     pub(crate) async fn connect(hub: SocketAddr) -> Self {
         let mut stream = TcpStream::connect(hub).await.unwrap();
         stream.set_nodelay(true).unwrap();
         let settings = Frame::new(SETTINGS, 0, 0, Vec::new()).bytes();
-        let begin = [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &settings].concat();
+        let begin = [&PREFACE[..], &settings].concat();
         stream.write_all(&begin).await.unwrap();
         Self(stream)
+    }
+
+    /// The server's end of a connection.
+    pub(crate) async fn accept(mut stream: TcpStream) -> Self {
+        let mut preface = [0; PREFACE.len()];
+        soon(stream.read_exact(&mut preface)).await.unwrap();
+        assert_eq!(preface, *PREFACE);
+        let mut frames = Self(stream);
+        let settings = Frame::new(SETTINGS, 0, 0, Vec::new());
+        frames.send([settings]).await.unwrap();
+        frames
     }
 
     /// Sends frames in one piece.
@@ -124,11 +165,16 @@ impl Frames {
 
     /// The next frame, `None` at the end; SETTINGS and PING are acknowledged.
     pub(crate) async fn next(&mut self) -> Option<Frame> {
+        soon(self.arrives()).await
+    }
+
+    /// The same of a peer that may be silent for as long as it likes.
+    pub(crate) async fn arrives(&mut self) -> Option<Frame> {
         let mut header = [0; 9];
-        soon(self.0.read_exact(&mut header)).await.ok()?;
+        self.0.read_exact(&mut header).await.ok()?;
         let [a, b, c, kind, flags, stream @ ..] = header;
         let mut payload = vec![0; u32::from_be_bytes([0, a, b, c]) as usize];
-        soon(self.0.read_exact(&mut payload)).await.ok()?;
+        self.0.read_exact(&mut payload).await.ok()?;
         if matches!(kind, SETTINGS | PING) && flags & ACK == 0 {
             let echoed = if kind == PING { payload.clone() } else { Vec::new() };
             // The end is seen in what comes.
