@@ -1,9 +1,14 @@
 //! A hub that drains, as its clients see it: frame by frame.
 
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use adit_hub::Limits;
 use adit_proto::failure::Reason;
+use futures_util::future::join_all;
+use h2::client::ResponseFuture;
 use http::HeaderMap;
 use tokio::net::TcpStream;
 use tonic_health::pb::HealthCheckRequest;
@@ -12,7 +17,7 @@ use tonic_health::pb::health_client::HealthClient;
 
 use crate::world::frames::{DATA, Frame, Frames, GOAWAY, HEADERS, PING};
 use crate::world::raw::{RawClient, Reply, message, next_message, to};
-use crate::world::upstream::Server;
+use crate::world::upstream::{self, Server};
 use crate::world::{PATIENCE, World, soon};
 
 /// The largest id of a stream: a GOAWAY that rules nothing out yet (RFC 9113 §6.8).
@@ -86,6 +91,87 @@ async fn a_connection_that_is_old_ends_after_its_last_call() {
     let rest = client.rest().await;
     let end = rest.iter().rfind(|frame| frame.stream == 1).unwrap();
     assert!(end.ends_stream() && end.kind == HEADERS, "{rest:?}");
+}
+
+/// Connections that each of a few clients uses up, one after the other, with calls all the time.
+const CONNECTIONS: usize = 5;
+
+/// A client that heeds GOAWAY, as gRPC libraries do: it makes its next call on another connection, and lets those that
+/// run go on. It says how many calls it has made.
+async fn calls_until_its_connections_were_old(hub: SocketAddr) -> usize {
+    let mut calls = 0;
+    let (mut connections, mut running) = (Vec::new(), Vec::new());
+    for _ in 0..CONNECTIONS {
+        let client = RawClient::connect(hub).await;
+        // One that outlives the connection's age, and then many that don't.
+        if let Some((long, mut say)) = client.send_if_open(to("site-a", "/a.B/C"), false).await {
+            let _ = say.send_data(message(b"before"), false);
+            running.push((long, say));
+        }
+        while let Some((response, mut send)) = client.send_if_open(to("site-a", "/a.B/C"), false).await {
+            let _ = send.send_data(message(b"one of many"), true);
+            if let Some(reply) = unless_unseen(response).await {
+                assert_eq!(reply.succeeded(), b"one of many");
+                calls += 1;
+            }
+        }
+        connections.push(client);
+    }
+    for (long, mut say) in running {
+        let _ = say.send_data(message(b"after"), true);
+        if let Some(reply) = unless_unseen(long).await {
+            assert_eq!(reply.told()["grpc-status"], "0");
+            assert_eq!(reply.data, [message(b"before"), message(b"after")].concat());
+            calls += 1;
+        }
+    }
+    calls
+}
+
+/// The reply to a call; or nothing, where the call is above the last one that the hub has taken, so that it may be made
+/// again. The client's library answers the hub's PING before it sends calls that wait: they come too late then.
+async fn unless_unseen(response: ResponseFuture) -> Option<Reply> {
+    match soon(response).await {
+        Ok(response) => Some(Reply::read(response.into_parts()).await.unwrap()),
+        Err(error) if error.is_go_away() && error.is_remote() => None,
+        Err(error) => panic!("{error:?}"),
+    }
+}
+
+#[tokio::test]
+async fn no_call_is_lost_when_connections_get_too_old() {
+    let world = World::new();
+    let hub = world
+        .hub_with(|hub| {
+            hub.limits(Limits {
+                connection_age: Some(Duration::from_millis(200)),
+                ..Limits::default()
+            })
+        })
+        .await;
+    let seen = Arc::new(AtomicUsize::new(0));
+    let server = Server::start({
+        let seen = Arc::clone(&seen);
+        move |exchange| {
+            seen.fetch_add(1, Ordering::Relaxed);
+            upstream::echo(exchange)
+        }
+    })
+    .await;
+    let _agent = world.agent_with(hub.agents, "site-a", &[&server.url()], |agent| {
+        agent.advertise("a.B")
+    });
+    // Connected by now, so that no connection grows old before its first call is answered.
+    RawClient::connect(hub.clients)
+        .await
+        .get_at("site-a", "/a.B/C")
+        .await
+        .succeeded();
+    let clients = join_all((0..4).map(|_| calls_until_its_connections_were_old(hub.clients)));
+    let calls: usize = clients.await.into_iter().sum();
+    // Each reached the upstream once, and those that the hub has not taken never did.
+    assert_eq!(seen.load(Ordering::Relaxed), calls + 1);
+    assert!(calls > 8 * CONNECTIONS, "{calls} calls");
 }
 
 async fn next_of(client: &mut Frames, kinds: &[u8]) -> Frame {

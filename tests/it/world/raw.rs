@@ -90,6 +90,17 @@ impl RawClient {
         sender.send_request(request, end).unwrap()
     }
 
+    /// The same, or `None` where the connection takes no further call: it has ended, or the hub has said GOAWAY.
+    pub(crate) async fn send_if_open(
+        &self,
+        request: Request<()>,
+        end: bool,
+    ) -> Option<(ResponseFuture, SendStream<Bytes>)> {
+        let mut sender = soon(self.sender.clone().ready()).await.ok()?;
+        // It was open a moment ago, and only this task could find out that it is not.
+        Some(sender.send_request(request, end).unwrap())
+    }
+
     /// Makes a call whose request is `data`.
     pub(crate) async fn call(
         &self,
