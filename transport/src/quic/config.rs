@@ -6,9 +6,8 @@ use std::time::Duration;
 use aws_lc_rs::{hkdf, hmac};
 use quinn::{EndpointConfig, IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt};
 
-use quinn_proto::HashedConnectionIdGenerator;
-
 use super::congestion;
+use super::connection_ids::HubConnectionIds;
 use crate::rh3::Role;
 use crate::tuning::Tuning;
 
@@ -56,12 +55,9 @@ pub(super) fn transport(tuning: &Tuning, role: Role) -> TransportConfig {
 pub(super) fn hub_endpoint(secret: &[u8]) -> EndpointConfig {
     let reset_key = derive(secret, b"adit stateless reset");
     let cid_key = derive(secret, b"adit connection id");
-    let cid_key = u64::from_be_bytes([
-        cid_key[0], cid_key[1], cid_key[2], cid_key[3], cid_key[4], cid_key[5], cid_key[6], cid_key[7],
-    ]);
     let mut config = EndpointConfig::new(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &reset_key)));
     config
-        .cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(cid_key)))
+        .cid_generator(move || Box::new(HubConnectionIds::new(&cid_key)))
         .min_reset_interval(MIN_RESET_INTERVAL);
     config
 }

@@ -6,6 +6,7 @@
 pub(crate) mod agent;
 mod config;
 mod congestion;
+mod connection_ids;
 mod control;
 pub(crate) mod endpoint;
 pub(crate) mod hub;
