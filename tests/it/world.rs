@@ -69,7 +69,10 @@ pub(crate) struct Hub {
 }
 
 /// An agent in this process.
-pub(crate) struct Agent(Running);
+pub(crate) struct Agent {
+    running: Running,
+    drain: CancellationToken,
+}
 
 struct Running {
     stop: CancellationToken,
@@ -182,7 +185,12 @@ impl World {
             agent = agent.upstream(prefix, Upstream::at(target, &UpstreamTls::default()).unwrap());
         }
         let agent = change(agent).build().unwrap();
-        Agent(Running::start(|stop| agent.run(std::future::pending(), stop)))
+        let drain = CancellationToken::new();
+        let drained = drain.clone().cancelled_owned();
+        Agent {
+            running: Running::start(|stop| agent.run(drained, stop)),
+            drain,
+        }
     }
 }
 
@@ -206,7 +214,13 @@ impl Hub {
 impl Agent {
     /// Stops it in order.
     pub(crate) async fn stop(self) {
-        self.0.stop().await;
+        self.running.stop().await;
+    }
+
+    /// Lets the calls that run end, and then stops it.
+    pub(crate) async fn drain(self) {
+        self.drain.cancel();
+        soon(self.running.task).await.unwrap();
     }
 }
 

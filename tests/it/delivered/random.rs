@@ -91,7 +91,7 @@ struct Chaos<'a> {
     /// The way of the first of the agents; the other one has none between it and the hub.
     way: Path,
     agents: Vec<Agent>,
-    /// Agents that drain.
+    /// Agents that drain or stop, which takes them a moment.
     leaving: JoinSet<()>,
     dice: StdRng,
 }
@@ -119,13 +119,19 @@ impl<'a> Chaos<'a> {
     /// One link dies, or an agent drains.
     async fn kill(&mut self) {
         let which = self.dice.random_range(0..2);
-        match self.dice.random_range(0..6) {
-            0 => {
+        match self.dice.random_range(0..7) {
+            how @ (0 | 1) => {
                 let next = self.agent(which);
                 let left = std::mem::replace(&mut self.agents[which], next);
-                self.leaving.spawn(left.stop());
+                self.leaving.spawn(async move {
+                    match how {
+                        0 => left.drain().await,
+                        _ => left.stop().await,
+                    }
+                });
             }
-            1 => {
+            // There may be none just now.
+            2 => {
                 let mut operator = Operator::of(self.hub);
                 let links = operator.links().await;
                 if let Some(link) = links.get(which) {
@@ -133,7 +139,7 @@ impl<'a> Chaos<'a> {
                 }
             }
             // Its last words come late, or in the wrong order, and what was on its way to it as well.
-            2 | 3 => {
+            3 | 4 => {
                 self.way.hold(Towards::Hub);
                 self.way.hold(Towards::Agent);
                 self.pause().await;
@@ -156,7 +162,9 @@ impl<'a> Chaos<'a> {
         for agent in self.agents {
             agent.stop().await;
         }
-        while soon(self.leaving.join_next()).await.is_some() {}
+        while let Some(left) = soon(self.leaving.join_next()).await {
+            left.unwrap();
+        }
     }
 }
 
