@@ -20,7 +20,7 @@ import sys
 import threading
 import time
 
-from tunnel import START_TIMEOUT, STOP_TIMEOUT, Failure, check, environment
+from tunnel import STOP_TIMEOUT, Failure, check, environment
 
 SITE = "site-1"
 TOKENS = 10_000
@@ -28,6 +28,8 @@ TOKENS = 10_000
 KILLS_AT = (2_500, 5_000, 7_500)
 # Seconds for the whole stream. Each kill is noticed within ten.
 STREAM_TIMEOUT = 180
+# And for any other command; a thousand tokens take a while on a busy machine.
+COMMAND_TIMEOUT = 120
 # `token-client validate` of a token that is not good.
 NOT_VALID = 3
 
@@ -220,7 +222,7 @@ class Tokens:
     def run(self, *command, code=0):
         """What a command prints, which has to end with this code."""
         done = subprocess.run(
-            command, env=environment(), capture_output=True, text=True, timeout=START_TIMEOUT, check=False
+            command, env=environment(), capture_output=True, text=True, timeout=COMMAND_TIMEOUT, check=False
         )
         if done.returncode != code:
             told = " ".join(str(part) for part in command[:2])

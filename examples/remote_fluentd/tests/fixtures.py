@@ -1,7 +1,9 @@
 """What the tests share: a folder of their own, the stand-in as the daemon, and waiting for what it writes."""
 
 import asyncio
+import os
 import pathlib
+import signal
 import sys
 import tempfile
 import unittest
@@ -25,9 +27,15 @@ class WithDaemon(unittest.IsolatedAsyncioTestCase):
         self.file.write_text("tag first\n")
 
     async def asyncSetUp(self):
+        # Which unittest switches on, and which reports every pause of a busy machine.
+        asyncio.get_running_loop().set_debug(False)
         self.daemon = Daemon([*STAND_IN, str(self.file)], settle=0)
         self.configuration = Configuration(self.file, lambda path: [*STAND_IN, "--check", path])
         self.addAsyncCleanup(self.daemon.stop, 0)
+
+    def end_with_test(self, pid):
+        """For a process that ought to end by itself: if it does not, nothing but the test shall fail."""
+        self.addCleanup(lambda: alive(pid) and os.kill(pid, signal.SIGKILL))
 
     async def written(self, line):
         """Waits until the daemon has written this line."""

@@ -88,6 +88,7 @@ class Running(WithDaemon):
         await self.daemon.start()
         await until(lambda: len(self.daemon.output.lines()) == 2, self.daemon.output.lines)
         worker = int(self.daemon.output.lines()[1].removeprefix("worker "))
+        self.end_with_test(worker)
         self.assertTrue(alive(worker))
         await end()
         await until(lambda: not alive(worker), lambda: f"worker {worker} still runs")
@@ -142,6 +143,7 @@ class Orphans(WithDaemon):
         ) as service:  # fmt: skip
             try:
                 pid = int(await asyncio.to_thread(service.stdout.readline))
+                self.end_with_test(pid)
                 self.assertTrue(alive(pid))
             finally:
                 with contextlib.suppress(ProcessLookupError):

