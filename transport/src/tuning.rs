@@ -19,8 +19,8 @@ pub struct Tuning {
     /// that it is not raised for would hold all of it. It is raised by a little more than a stream window for each of the
     /// others, so that these never spend a live call's credit.
     pub link_window: u32,
-    /// What [`link_window`](Self::link_window) may be raised to. Past it the call stalled longest is given up.
-    /// The most memory that received bytes can hold on one link.
+    /// What [`link_window`](Self::link_window) may be raised to: the most memory that received bytes can hold on one
+    /// link. When the peer says that all of it is used up, the call stalled longest is given up.
     pub link_memory: u32,
     /// What all links together may raise their windows by: the memory of received bytes of the whole process, beside
     /// what each link has at the least. Clones of these settings share one ceiling.

@@ -13,6 +13,7 @@ pub(crate) mod hub;
 pub(crate) mod readers;
 mod receive;
 mod send;
+mod starved;
 mod stream;
 
 use rustls::pki_types::CertificateDer;

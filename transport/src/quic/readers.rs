@@ -2,8 +2,9 @@
 //!
 //! QUIC has one credit for all streams of a connection. A call whose reader has stopped keeps up to a stream window of
 //! it, and a few such calls would leave nothing for the live ones. So the link's window grows by a stream window for
-//! each of them and a little more, up to a ceiling for the link and one for the process; past either, the call that has
-//! stood still longest is given up.
+//! each of them and a little more, up to a ceiling for the link and one for the process. Most readers that stand still hold
+//! far less than a stream window, so there may be room for more of them than the ceiling has windows for: only when the
+//! peer says that it waits for credit is the call given up that has stood still longest.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -15,6 +16,7 @@ use tokio::sync::Notify;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{Instrument as _, warn};
 
+use super::starved::Starved;
 use super::stream::RecvHalf;
 use crate::rh3::code::Code;
 use crate::tuning::Tuning;
@@ -32,6 +34,12 @@ const GRANTED_BY: u64 = 7;
 
 /// A reader that has stood still for less than this is never given up: it may only be busy.
 const PATIENCE: Duration = Duration::from_millis(200);
+
+/// How often a link at a ceiling is looked at.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// What a peer that seems to wait at a ceiling is given beyond it, to hear whether it does.
+const A_LITTLE: u64 = 16 << 10;
 
 /// What all links of a process share: the ceiling of the memory that stopped readers hold.
 #[derive(Debug)]
@@ -53,15 +61,21 @@ pub(super) struct Readers {
     step: u64,
     /// Readers that stand still.
     still: AtomicUsize,
-    /// For how many of them the window is raised.
-    raised: Mutex<usize>,
+    raised: Mutex<Raised>,
     readers: Mutex<Slab<Arc<Stream>>>,
     epoch: Instant,
-    /// At a ceiling, and nobody has stood still for long enough to be given up: [`look_again`] is told, and until it
-    /// has looked nobody else does.
+    /// At a ceiling: [`look_again`] is told, and nobody else does anything about it.
     is_full: AtomicBool,
     full: Arc<Notify>,
     _looking: AbortOnDropHandle<()>,
+}
+
+/// The link's window.
+#[derive(Debug)]
+struct Raised {
+    /// For how many readers that stand still it is raised.
+    readers: usize,
+    peer: Starved,
 }
 
 /// What keeps a window from being raised.
@@ -126,7 +140,7 @@ impl BufferMemory {
         }
         let holding = links
             .iter()
-            .filter(|link| std::ptr::eq(&***link, asking) || *lock(&link.raised) > 0);
+            .filter(|link| std::ptr::eq(&***link, asking) || lock(&link.raised).readers > 0);
         let stillest = holding.filter_map(|link| Some((link, link.stillest()?)));
         match stillest.max_by_key(|(_, (still, _))| *still) {
             Some((link, (_, stream))) => {
@@ -151,7 +165,10 @@ impl Readers {
                 link_window: u64::from(tuning.link_window),
                 link_memory: u64::from(tuning.link_memory),
                 still: AtomicUsize::new(0),
-                raised: Mutex::new(0),
+                raised: Mutex::new(Raised {
+                    readers: 0,
+                    peer: Starved::unknown(0),
+                }),
                 readers: Mutex::default(),
                 epoch: Instant::now(),
                 memory: Arc::clone(&tuning.buffer_memory),
@@ -202,45 +219,70 @@ impl Readers {
         self.still.load(Ordering::Relaxed).saturating_sub(SPARE)
     }
 
-    /// Raises the window to what is wanted. At a ceiling readers are given up until no more is wanted than there is.
+    /// Raises the window to what is wanted, or leaves a ceiling that it meets to [`look_again`].
     fn raise(&self) {
-        while let Some(ceiling) = self.try_raise() {
-            if self.is_full.load(Ordering::Relaxed) {
-                return;
-            }
-            let again = match ceiling {
-                Ceiling::Link => self.stillest().is_some_and(|(_, stream)| {
-                    self.give_up(&stream, ceiling);
-                    true
-                }),
-                Ceiling::Process => self.memory.make_room(self),
-            };
-            if !again {
-                self.is_full.store(true, Ordering::Relaxed);
-                self.full.notify_one();
-                return;
-            }
+        if self.try_raise().is_some() && !self.is_full.swap(true, Ordering::Relaxed) {
+            self.full.notify_one();
         }
+    }
+
+    /// At a ceiling, gives up one reader if the peer waits for credit.
+    fn relieve(&self) {
+        let Some(ceiling) = self.try_raise() else { return };
+        if !self.is_starved() {
+            return;
+        }
+        let relieved = match ceiling {
+            Ceiling::Link => self.stillest().is_some_and(|(_, stream)| {
+                self.give_up(&stream, ceiling);
+                true
+            }),
+            Ceiling::Process => self.memory.make_room(self),
+        };
+        if relieved {
+            // Small credit is not granted before more comes together. This grants it, and asks whether it is enough.
+            let mut raised = lock(&self.raised);
+            raised.peer.ask(self.blocked(), Instant::now());
+            self.apply(&raised);
+        }
+    }
+
+    /// Whether the peer waits for credit, as far as it is known by now.
+    fn is_starved(&self) -> bool {
+        let mut raised = lock(&self.raised);
+        let asked = raised.peer.is_asked();
+        let rtt = self.connection.min_rtt();
+        raised.peer.look(self.blocked(), Instant::now(), rtt);
+        if raised.peer.is_asked() != asked {
+            self.apply(&raised);
+        }
+        raised.peer.is_so()
+    }
+
+    /// How often the peer has said that it waits for the link's credit.
+    fn blocked(&self) -> u64 {
+        self.connection.stats().frame_rx.data_blocked
     }
 
     /// Raises the window as far as it may be, and says what kept it from more.
     fn try_raise(&self) -> Option<Ceiling> {
         let mut raised = lock(&self.raised);
-        let before = *raised;
+        let before = raised.readers;
         let ceiling = loop {
-            if *raised >= self.wanted() {
+            if raised.readers >= self.wanted() {
                 break None;
             }
-            if self.window(*raised + 1) > self.link_memory {
+            if self.window(raised.readers + 1) > self.link_memory {
                 break Some(Ceiling::Link);
             }
             if !self.memory.take(self.step) {
                 break Some(Ceiling::Process);
             }
-            *raised += 1;
+            raised.readers += 1;
         };
-        if *raised > before {
-            self.apply(*raised);
+        if raised.readers > before {
+            raised.peer = Starved::unknown(self.blocked());
+            self.apply(&raised);
         }
         ceiling
     }
@@ -249,21 +291,23 @@ impl Readers {
     fn lower(&self, keep: usize) -> bool {
         let mut raised = lock(&self.raised);
         let wanted = self.wanted();
-        if *raised <= wanted + keep {
+        if raised.readers <= wanted + keep {
             return false;
         }
-        self.memory.give_back((*raised - wanted) as u64 * self.step);
-        *raised = wanted;
-        self.apply(wanted);
+        self.memory
+            .give_back((raised.readers - wanted) as u64 * self.step);
+        raised.readers = wanted;
+        self.apply(&raised);
         true
     }
 
-    fn window(&self, raised: usize) -> u64 {
-        self.link_window + raised as u64 * self.step
+    fn window(&self, readers: usize) -> u64 {
+        self.link_window + readers as u64 * self.step
     }
 
-    fn apply(&self, raised: usize) {
-        let window = VarInt::from_u64(self.window(raised)).unwrap_or(VarInt::MAX);
+    fn apply(&self, raised: &Raised) {
+        let little = if raised.peer.is_asked() { A_LITTLE } else { 0 };
+        let window = VarInt::from_u64(self.window(raised.readers) + little).unwrap_or(VarInt::MAX);
         self.connection.set_receive_window(window);
     }
 
@@ -301,13 +345,13 @@ impl Readers {
     }
 }
 
-/// Looks whom to give up once patience with the readers of a full link is over: they stand still, so it may be that
-/// nobody else does.
+/// Looks after a link at a ceiling for as long as it is there: its readers stand still, so it may be that nobody else does.
 async fn look_again(readers: Weak<Readers>, full: Arc<Notify>) {
     loop {
         full.notified().await;
-        tokio::time::sleep(PATIENCE).await;
+        tokio::time::sleep(LOOK).await;
         let Some(readers) = readers.upgrade() else { return };
+        readers.relieve();
         readers.is_full.store(false, Ordering::Relaxed);
         readers.raise();
     }
@@ -315,7 +359,7 @@ async fn look_again(readers: Weak<Readers>, full: Arc<Notify>) {
 
 impl Drop for Readers {
     fn drop(&mut self) {
-        let raised = *lock(&self.raised);
+        let raised = lock(&self.raised).readers;
         self.memory.give_back(raised as u64 * self.step);
     }
 }

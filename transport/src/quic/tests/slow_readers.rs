@@ -53,6 +53,7 @@ async fn owing(hub: &Hub, sent: &Arc<AtomicUsize>) -> (HubLink, Serving) {
     let handler = move |request: Request<Body>| {
         let body = match request.uri().path() {
             "/s/Live" => counted(LIVE, Arc::default()),
+            "/s/Little" => counted(PIECE, Arc::clone(&sent)),
             _ => counted(OWED, Arc::clone(&sent)),
         };
         async move { Ok(Response::new(body)) }
@@ -151,6 +152,31 @@ async fn at_the_link_s_ceiling_the_stillest_is_given_up_and_the_others_go_on() {
         "{given_up} were given up"
     );
     assert!(outcomes.iter().flatten().all(|&len| len == OWED));
+    assert_eq!(memory.used(), 0);
+}
+
+#[tokio::test]
+async fn readers_that_hold_little_are_not_given_up_however_many_they_are() {
+    // Their windows are four times the ceiling, and what they hold is less than it.
+    const CALLS: usize = 120;
+    let memory = BufferMemory::new(64 << 20);
+    let hub = Hub::new(tuning(2 * MIB, &memory));
+    let sent = Arc::default();
+    let (link, _serving) = owing(&hub, &sent).await;
+    let mut bodies = Vec::new();
+    for at in 0..CALLS {
+        let response = within(call(&link, request("/s/Little", Body::empty()))).await;
+        bodies.push(response.unwrap().into_body());
+        if at == CALLS / 2 {
+            // All that are there stand still for as long as it takes to be given up, and then more come.
+            let patience = tokio::time::Instant::now() + Duration::from_millis(250);
+            until("patience is over", || tokio::time::Instant::now() > patience).await;
+        }
+    }
+    live(&link).await;
+    for body in bodies {
+        assert_eq!(outcome(body).await.unwrap(), PIECE);
+    }
     assert_eq!(memory.used(), 0);
 }
 
