@@ -27,7 +27,7 @@ TOKENS = 10_000
 # After so many answers the link is taken away.
 KILLS_AT = (2_500, 5_000, 7_500)
 # Seconds for the whole stream. Each kill is noticed within ten.
-STREAM_TIMEOUT = 180
+STREAM_TIMEOUT = 300
 # And for any other command; a thousand tokens take a while on a busy machine.
 COMMAND_TIMEOUT = 120
 # `token-client validate` of a token that is not good.
