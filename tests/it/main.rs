@@ -24,6 +24,7 @@ mod client_limits;
 mod client_tls;
 mod compression;
 mod config;
+mod deadline;
 mod dead_links;
 mod deadline;
 mod delivered;
