@@ -166,7 +166,10 @@ async fn read(mut exchange: Exchange, tell: Tell) -> Seen {
         match body.data().await {
             Some(Ok(data)) => {
                 body.flow_control().release_capacity(data.len()).unwrap();
-                tell.send(Seen::Read).await.unwrap();
+                // An empty frame may say END_STREAM.
+                if !data.is_empty() {
+                    tell.send(Seen::Read).await.unwrap();
+                }
             }
             Some(Err(error)) => return Seen::Reset(error.reason()),
             None => return Seen::Ended,
@@ -225,7 +228,23 @@ async fn with_whatever_code_amid_its_messages() {
     }
 }
 
-#[tokio::test]
+// One worker, which looks first at what was woken last: at the request, and then at the call that it belongs to.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn without_an_error_amid_its_messages() {
+    let mut watched = Watched::start(read).await;
+    let client = RawClient::connect(watched.hub.clients).await;
+    for _ in 0..20 {
+        let (response, mut send) = client.send(to("site-a", ANSWERED), false).await;
+        send.send_data(message(b"one"), false).unwrap();
+        watched.sees(Seen::Began).await;
+        watched.sees(Seen::Read).await;
+        let _response = soon(response).await.unwrap();
+        send.send_reset(Reason::NO_ERROR);
+        watched.sees_cancelled().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn when_a_connection_that_said_goodbye_ends() {
     let mut watched = Watched::start(read).await;
     let mut client = Frames::connect(watched.hub.clients).await;

@@ -49,6 +49,11 @@ pub(crate) struct RequestBody {
     given_up: Arc<AtomicBool>,
 }
 
+/// The client gave a call up before the whole of its request had come.
+#[derive(Debug, thiserror::Error)]
+#[error("the client gave the call up")]
+pub(crate) struct GivenUp;
+
 /// The body of a response, whose call counts until it is dropped.
 #[derive(Debug)]
 pub(super) struct CountedBody {
@@ -126,17 +131,22 @@ impl Drop for Unanswered<'_> {
 
 impl Body for RequestBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = GivenUp;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
-        if matches!(frame, Some(Err(_))) {
-            self.given_up.store(true, Ordering::Relaxed);
+    ) -> Poll<Option<Result<Frame<Bytes>, GivenUp>>> {
+        match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+            Some(Ok(frame)) => return Poll::Ready(Some(Ok(frame))),
+            None if self.body.is_end_stream() => return Poll::Ready(None),
+            // To hyper a reset with NO_ERROR is an end like others, and so is a connection's after a GOAWAY with that
+            // code: only h2 knows that the client has not said END_STREAM. An upstream must not take what came so far
+            // for all of it.
+            None | Some(Err(_)) => {}
         }
-        Poll::Ready(frame)
+        self.given_up.store(true, Ordering::Relaxed);
+        Poll::Ready(Some(Err(GivenUp)))
     }
 
     fn is_end_stream(&self) -> bool {
