@@ -83,6 +83,15 @@ impl Server {
 
 /// Serves one connection until it ends; its calls end with it.
 pub(crate) async fn serve(io: impl AsyncRead + AsyncWrite + Unpin, handler: Handler) {
+    serve_until(io, handler, std::future::pending()).await;
+}
+
+/// The same. When `old` is ready the client is told GOAWAY, and its calls go on.
+pub(crate) async fn serve_until(
+    io: impl AsyncRead + AsyncWrite + Unpin,
+    handler: Handler,
+    old: impl Future<Output = ()>,
+) {
     let mut calls = JoinSet::new();
     let mut builder = Builder::new();
     builder
@@ -93,7 +102,18 @@ pub(crate) async fn serve(io: impl AsyncRead + AsyncWrite + Unpin, handler: Hand
     let Ok(mut connection) = builder.handshake(io).await else {
         return;
     };
-    while let Some(call) = connection.accept().await {
+    let mut old = std::pin::pin!(old);
+    let mut told = false;
+    loop {
+        let call = tokio::select! {
+            () = &mut old, if !told => {
+                connection.graceful_shutdown();
+                told = true;
+                continue;
+            }
+            call = connection.accept() => call,
+        };
+        let Some(call) = call else { return };
         match call {
             // It has no health service. Agents ask, and the test's handler is for the test's calls.
             Ok((request, mut respond)) if request.uri().path().starts_with("/grpc.health.") => {
