@@ -38,6 +38,7 @@ mod kinds;
 mod restart;
 mod services;
 mod signals;
+mod stopped_readers;
 mod two_hubs;
 mod upstream_connections;
 mod upstream_failures;
