@@ -6,6 +6,8 @@
 //! cargo run -p adit-examples --example embedded-agent -- --certs adit-certs --id site-7 --hub 127.0.0.1:4433
 //! ```
 
+#![allow(clippy::print_stdout, reason = "a program tells what it was asked for")]
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
