@@ -57,6 +57,8 @@ def check(description, checks_of, extend=None):
     parser.add_argument("--bin-dir", type=pathlib.Path, default=ROOT / "target/debug", help="where the commands are")
     if extend:
         extend(parser)
+    # What is started in the background ignores it, and so would all that is started here.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     arguments = parser.parse_args()
     # As an interrupt is: the processes end with the suite, whoever ends it.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))

@@ -3,9 +3,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use adit_transport::{Body, Code, Dialer, Tuning};
 use bytes::Bytes;
 use h2::Reason;
 use h2::client::Builder;
+use http::Response;
+use http_body_util::{BodyExt as _, StreamBody};
 use tokio::sync::mpsc;
 
 use crate::world::frames::{Frame, Frames};
@@ -228,23 +231,54 @@ async fn with_whatever_code_amid_its_messages() {
     }
 }
 
+/// The body of a response that has begun and does not go on.
+fn no_end() -> Body {
+    Body::new(StreamBody::new(futures_util::stream::pending()))
+}
+
 // One worker, which looks first at what was woken last: at the request, and then at the call that it belongs to.
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn without_an_error_amid_its_messages() {
-    let mut watched = Watched::start(read).await;
-    let client = RawClient::connect(watched.hub.clients).await;
-    for _ in 0..20 {
-        let (response, mut send) = client.send(to("site-a", ANSWERED), false).await;
-        send.send_data(message(b"one"), false).unwrap();
-        watched.sees(Seen::Began).await;
-        watched.sees(Seen::Read).await;
-        let _response = soon(response).await.unwrap();
-        send.send_reset(Reason::NO_ERROR);
-        watched.sees_cancelled().await;
+    let world = World::new();
+    let hub = world.hub().await;
+    // An agent made by hand, which looks at what the hub says of the request. An upstream would see it seldom: what is
+    // said of the response comes at the same time.
+    let tls = world.agent_credentials("bare").client_config().unwrap();
+    let dialer = Dialer::new(tls, Tuning::default()).unwrap();
+    let link = dialer.dial(hub.agents, "127.0.0.1").await.unwrap();
+    let (took, mut requests) = mpsc::channel(1);
+    let serve = link.serve(move |request| {
+        let took = took.clone();
+        async move {
+            if request.uri().path().starts_with("/adit.") {
+                return Ok(Response::builder().status(404).body(Body::empty()).unwrap());
+            }
+            took.send(request.into_body()).await.unwrap();
+            Ok(head().map(|()| no_end()))
+        }
+    });
+    let client = RawClient::connect(hub.clients).await;
+    let calls = async {
+        for _ in 0..20 {
+            let (response, mut send) = client.send(to("bare", "/a.B/C"), false).await;
+            send.send_data(message(b"one"), false).unwrap();
+            let _response = soon(response).await.unwrap();
+            let mut request = soon(requests.recv()).await.unwrap();
+            let data = soon(request.frame()).await.unwrap().unwrap().into_data();
+            assert_eq!(data.unwrap(), message(b"one"));
+            send.send_reset(Reason::NO_ERROR);
+            let end = soon(request.frame()).await;
+            let end = end.expect("the rest, for all that the hub says").unwrap_err();
+            assert_eq!(end.code(), Code::REQUEST_CANCELLED);
+        }
+    };
+    tokio::select! {
+        () = calls => {}
+        _ = serve => panic!("the link ended"),
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+#[tokio::test]
 async fn when_a_connection_that_said_goodbye_ends() {
     let mut watched = Watched::start(read).await;
     let mut client = Frames::connect(watched.hub.clients).await;
