@@ -111,7 +111,7 @@ fn put_headers_frame(
         + headers
             .iter()
             .filter(|(name, value)| is_written(name, value))
-            .map(|(name, value)| size_of(name.as_str().len(), value.len()))
+            .map(|(name, value)| size_of(name.as_str().len(), without_padding(value).len()))
             .sum::<usize>();
     // A field line takes fewer than 32 bytes beside name and value, so the size of the section bounds its encoding.
     const { assert!(qpack::encode::MAX_OVERHEAD <= FIELD_OVERHEAD) };
@@ -129,7 +129,8 @@ fn put_headers_frame(
     for (name, value) in headers {
         if is_written(name, value) {
             let never_indexed = value.is_sensitive() || is_secret(name);
-            qpack::encode::put_field(out, name.as_str().as_bytes(), value.as_bytes(), never_indexed);
+            let value = without_padding(value);
+            qpack::encode::put_field(out, name.as_str().as_bytes(), value, never_indexed);
         }
     }
     let length = (out.len() - section_at) as u64;
@@ -147,6 +148,13 @@ fn put_pseudo(out: &mut BytesMut, first_index: u8, value: &[u8]) {
 /// The size of a field as RFC 9114 §4.2.2 measures it.
 fn size_of(name_len: usize, value_len: usize) -> usize {
     name_len + value_len + FIELD_OVERHEAD
+}
+
+/// The value without spaces and tabs around it: they are no part of a field's value (RFC 9110 §5.5), gRPC lets them be
+/// stripped, and some peers close the whole connection over them (RFC 9113 §8.2.1).
+fn without_padding(value: &HeaderValue) -> &[u8] {
+    // Of the white space of ASCII, a value can hold these two only.
+    value.as_bytes().trim_ascii()
 }
 
 /// Whether the field may be in a message of HTTP/3 (RFC 9114 §4.2).
