@@ -44,7 +44,8 @@ impl MessageState {
     /// A HEADERS frame came: what it is.
     ///
     /// # Errors
-    /// A connection error, [`Code::FRAME_UNEXPECTED`], after the trailers.
+    /// A connection error, [`Code::FRAME_UNEXPECTED`], after the trailers; a stream error, [`Code::MESSAGE_ERROR`], for
+    /// trailers after content shorter than was declared.
     pub fn headers(&mut self) -> Result<Section, ProtocolError> {
         match self.expects {
             Expects::Head => {
@@ -52,6 +53,7 @@ impl MessageState {
                 Ok(Section::Head)
             }
             Expects::ContentOrTrailers => {
+                self.expect_no_more_content()?;
                 self.expects = Expects::End;
                 Ok(Section::Trailers)
             }
@@ -118,6 +120,10 @@ impl MessageState {
                 ),
             });
         }
+        self.expect_no_more_content()
+    }
+
+    fn expect_no_more_content(&self) -> Result<(), ProtocolError> {
         match self.remaining {
             Some(missing) if missing > 0 => Err(ProtocolError::stream(
                 Code::MESSAGE_ERROR,
@@ -201,6 +207,8 @@ mod tests {
         state.declare_length(10);
         state.data(4).unwrap();
         assert_eq!(state.finish(Role::Client).unwrap_err().code, Code::MESSAGE_ERROR);
+        let error = state.headers().unwrap_err();
+        assert_eq!((error.code, error.scope), (Code::MESSAGE_ERROR, Scope::Stream));
         state.data(6).unwrap();
         state.finish(Role::Client).unwrap();
         let error = state.data(1).unwrap_err();
