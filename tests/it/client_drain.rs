@@ -67,6 +67,40 @@ async fn a_running_call_ends_in_its_own_time_after_two_goaways() {
 }
 
 #[tokio::test]
+async fn calls_that_come_behind_the_last_goaway_harm_no_other() {
+    let world = World::new();
+    let hub = world.hub().await;
+    let server = Server::echo().await;
+    let _agent = world.agent(&hub, "site-a", &server.url());
+    let mut client = Frames::connect(hub.clients).await;
+    client.send([Frame::call(1, "site-a", false)]).await.unwrap();
+    while client.next().await.unwrap().kind != HEADERS {}
+    hub.drain();
+    for last in [ANY, 1] {
+        assert_eq!(next_of(&mut client, &[GOAWAY]).await.goaway(), (last, 0));
+    }
+    // gRPC's C core answers the hub's PING before it sends the calls that it had begun by then, and this is what it
+    // sends of each.
+    let late = |stream| {
+        [
+            Frame::call(stream, "site-a", false),
+            Frame::credit(stream),
+            Frame::end(stream),
+        ]
+    };
+    client.send([3, 5, 7].into_iter().flat_map(late)).await.unwrap();
+    client.send([Frame::end(1)]).await.unwrap();
+    let rest = client.rest().await;
+    assert!(
+        rest.iter().all(|frame| ![3, 5, 7].contains(&frame.stream)),
+        "{rest:?}"
+    );
+    let end = rest.iter().rfind(|frame| frame.stream == 1).expect("an end");
+    assert!(end.ends_stream() && end.kind == HEADERS, "{rest:?}");
+    hub.ended().await;
+}
+
+#[tokio::test]
 async fn a_connection_that_is_old_ends_after_its_last_call() {
     let world = World::new();
     let hub = world

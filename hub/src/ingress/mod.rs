@@ -4,6 +4,7 @@
 //! its [`Principal`], and *served* until its client leaves, the hub drains, or the client breaks a rule.
 
 mod bucket;
+mod latecomers;
 mod limits;
 mod preface;
 mod service;
@@ -32,6 +33,7 @@ use tracing::{Instrument as _, Span, debug, field, info, info_span, warn};
 use crate::call::{Calls, MAX_HEADER_SECTION};
 use crate::principal::Principal;
 use bucket::Bucket;
+use latecomers::Latecomers;
 use limits::{Clients, Connected, Full};
 use preface::Prefaced;
 use service::Service;
@@ -360,7 +362,7 @@ impl Shared {
             .max_header_list_size(H2_HEADER_SECTION)
             .keep_alive_interval(PING_INTERVAL)
             .keep_alive_timeout(PING_TIMEOUT)
-            .serve_connection(TokioIo::new(stream), calls);
+            .serve_connection(TokioIo::new(Latecomers::of(stream)), calls);
         let mut served = std::pin::pin!(served);
         let mut aged = std::pin::pin!(aged(self.age));
         let mut draining = false;

@@ -14,6 +14,7 @@ pub(crate) const SETTINGS: u8 = 4;
 pub(crate) const PING: u8 = 6;
 pub(crate) const GOAWAY: u8 = 7;
 
+const WINDOW_UPDATE: u8 = 8;
 const ACK: u8 = 1;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
@@ -95,6 +96,11 @@ impl Frame {
     /// A piece of a request.
     pub(crate) fn data(stream: u32, data: &[u8]) -> Self {
         Self::new(DATA, 0, stream, data.to_vec())
+    }
+
+    /// The client takes a few more bytes of a response.
+    pub(crate) fn credit(stream: u32) -> Self {
+        Self::new(WINDOW_UPDATE, 0, stream, vec![0, 0, 0, 5])
     }
 
     /// The end of a request.
