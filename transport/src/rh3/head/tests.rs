@@ -432,7 +432,13 @@ fn the_scheme_may_be_any() {
 
 #[test]
 fn spaces_around_a_value_are_not_written() {
-    let padded = [(" a b", "a b"), ("a ", "a"), ("\ta\t ", "a"), (" \t", ""), ("", "")];
+    let padded = [
+        (" a b", "a b"),
+        ("a ", "a"),
+        ("\ta\t ", "a"),
+        (" \t", ""),
+        ("", ""),
+    ];
     for (value, expected) in padded {
         let mut headers = HeaderMap::new();
         headers.insert("x-a", HeaderValue::from_static(value));
@@ -447,7 +453,10 @@ fn spaces_around_a_value_are_not_written() {
         assert_eq!(size, ("x-a".len() + expected.len() + FIELD_OVERHEAD) as u64);
         let response = decode_response(section_of(response), LIMIT).unwrap();
         assert_eq!(response.headers()["x-a"], expected);
-        assert_eq!(decode_trailers(section_of(trailers), LIMIT).unwrap()["x-a"], expected);
+        assert_eq!(
+            decode_trailers(section_of(trailers), LIMIT).unwrap()["x-a"],
+            expected
+        );
     }
 }
 
