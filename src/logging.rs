@@ -4,8 +4,9 @@ use std::io::IsTerminal as _;
 
 use tracing_subscriber::EnvFilter;
 
-/// What is logged when `ADIT_LOG` says nothing.
-const DEFAULT: &str = "info";
+/// What is logged when `ADIT_LOG` says nothing. The HTTP/2 library warns of single frames that a client sends as often as
+/// it likes; what comes of them is logged by the hub.
+const DEFAULT: &str = "info,h2=error";
 
 /// Starts logging. `ADIT_LOG` says what, as in `ADIT_LOG=debug` or `ADIT_LOG=adit_hub=debug,info`.
 pub(crate) fn start() {

@@ -209,6 +209,32 @@ async fn bytes_that_are_not_http2_are_cut_off() {
 }
 
 #[tokio::test]
+async fn who_speaks_no_good_http2_has_a_line_in_the_log() {
+    let world = World::new();
+    let hub = HubProcess::start(&world, &[]).await;
+    says(hub.clients, b"GET / HTTP/1.1\r\nhost: hub\r\n\r\n")
+        .await
+        .1
+        .unwrap();
+    let closed = ["WARN", "closed a client's connection", "peer=127.0.0.1:"];
+    hub.process
+        .says(&[&closed[..], &["does not speak HTTP/2"]].concat())
+        .await;
+    // DATA on no stream (RFC 9113 §6.1).
+    says(
+        hub.clients,
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
+    )
+    .await
+    .1
+    .unwrap();
+    hub.process
+        .says(&[&closed[..], &["breaks the rules of HTTP/2", "PROTOCOL_ERROR"]].concat())
+        .await;
+    assert_eq!(hub.process.said(&["WARN"]), 2);
+}
+
+#[tokio::test]
 async fn clients_that_say_nothing_hold_up_nobody() {
     let world = World::new();
     let hub = world.hub().await;

@@ -294,6 +294,27 @@ async fn rapid_resets_end_a_connection_and_cost_agents_little() {
 }
 
 #[tokio::test]
+async fn answers_to_no_ping_do_not_fill_the_log() {
+    let world = World::new();
+    let hub = HubProcess::start(&world, &[]).await;
+    let server = Server::echo().await;
+    let mut client = Frames::connect(hub.clients).await;
+    let unasked = Frame {
+        flags: 1,
+        ..Frame::ping()
+    };
+    client
+        .send((0..1000).map(|_| unasked.clone()).chain([Frame::ping()]))
+        .await
+        .unwrap();
+    assert!(ponged(&mut client).await);
+    // What is logged later is read later.
+    let _agent = hub.agent(&world, "site-a", &["--upstream", &server.url()]);
+    hub.process.says(&["an agent is connected"]).await;
+    assert_eq!(hub.process.said(&["WARN"]), 0);
+}
+
+#[tokio::test]
 async fn streams_that_are_opened_and_left_cost_little_and_hold_up_nobody() {
     let world = World::new();
     let hub = HubProcess::start(&world, &[]).await;

@@ -258,7 +258,7 @@ impl Shared {
         let connected = self.clients.connect(&nameless);
         match (&self.tls, connected) {
             (None, Ok(connected)) => {
-                let opened = self.in_time(preface(stream)).await.flatten();
+                let opened = self.in_time(self.preface(stream)).await.flatten();
                 if let Some(stream) = opened {
                     self.serve(stream, nameless, connected).await;
                 }
@@ -294,7 +294,7 @@ impl Shared {
             };
             info!("a client is connected");
         }
-        if let Some(Some(stream)) = self.in_time(preface(stream)).await {
+        if let Some(Some(stream)) = self.in_time(self.preface(stream)).await {
             self.serve(stream, principal, connected).await;
         }
     }
@@ -371,7 +371,10 @@ impl Shared {
                 ended = served.as_mut() => {
                     return match ended {
                         Ok(()) => debug!("a client's connection ended"),
-                        Err(error) => debug!(%error, "a client's connection ended"),
+                        Err(error) => match broken_rule(&error) {
+                            Some(code) => self.log_refusal(&format!("it breaks the rules of HTTP/2: {code:?}")),
+                            None => debug!(%error, "a client's connection ended"),
+                        },
                     };
                 }
                 () = service.abused() => {
@@ -388,6 +391,16 @@ impl Shared {
                 }
             }
         }
+    }
+
+    /// The connection, if its client speaks HTTP/2.
+    async fn preface<S: AsyncRead + AsyncWrite + Unpin>(&self, stream: S) -> Option<Prefaced<S>> {
+        match preface::expect(stream).await {
+            Ok(Some(stream)) => return Some(stream),
+            Ok(None) => self.log_refusal("it does not speak HTTP/2"),
+            Err(error) => debug!(%error, "a client left before its first request"),
+        }
+        None
     }
 
     /// Closes an HTTP/2 connection that is one too many.
@@ -426,12 +439,11 @@ fn too_many(principal: &Principal, full: Full) -> String {
     format!("{principal} has {} connections, which is the limit", full.limit)
 }
 
-/// The connection, if its client speaks HTTP/2.
-async fn preface<S: AsyncRead + AsyncWrite + Unpin>(stream: S) -> Option<Prefaced<S>> {
-    match preface::expect(stream).await {
-        Ok(Some(stream)) => return Some(stream),
-        Ok(None) => debug!("a client does not speak HTTP/2"),
-        Err(error) => debug!(%error, "a client left before its first request"),
-    }
-    None
+/// The code that this end closed a connection with, because its client broke a rule.
+fn broken_rule(error: &hyper::Error) -> Option<h2::Reason> {
+    let error = std::error::Error::source(error)?.downcast_ref::<h2::Error>()?;
+    let closed = error.is_go_away() && error.is_library();
+    error
+        .reason()
+        .filter(|reason| closed && *reason != h2::Reason::NO_ERROR)
 }
