@@ -9,17 +9,17 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use adit_proto::hub::v1::hub_client::HubClient;
 use adit_proto::hub::v1::kick_request::Whom;
-use adit_proto::hub::v1::{DrainRequest, KickRequest, Link, ListLinksRequest, ResumeRequest};
+use adit_proto::hub::v1::{DrainRequest, KickRequest, Link, ResumeRequest};
 use bytes::Bytes;
 use h2::client::ResponseFuture;
 use h2::{RecvStream, SendStream};
 use http::{HeaderValue, Request, response};
 use tokio::sync::watch;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 
 use crate::world::raw::{RawClient, Reply, message, to};
 use crate::world::upstream::{Exchange, Server, head, reset, send_all, status};
-use crate::world::{Agent, Hub, World, soon};
+use crate::world::{Agent, Hub, World, operator, soon};
 
 mod crossing;
 mod many;
@@ -303,28 +303,28 @@ async fn connected(client: &RawClient, record: &Record) {
 }
 
 /// What an operator does at a hub.
-struct Operator(HubClient<Channel>);
+struct Operator {
+    admin: SocketAddr,
+    hub: HubClient<Channel>,
+}
 
 impl Operator {
     fn of(hub: &Hub) -> Self {
-        let endpoint = Endpoint::from_shared(format!("http://{}", hub.admin)).unwrap();
-        Self(HubClient::new(endpoint.tcp_nodelay(true).connect_lazy()))
+        Self {
+            admin: hub.admin,
+            hub: operator::client(hub.admin),
+        }
     }
 
     /// The links of this moment, the oldest first.
-    async fn links(&mut self) -> Vec<Link> {
-        let pages = soon(self.0.list_links(ListLinksRequest::default())).await;
-        let mut pages = pages.unwrap().into_inner();
-        let mut links = Vec::new();
-        while let Some(page) = soon(pages.message()).await.unwrap() {
-            links.extend(page.links);
-        }
+    async fn links(&self) -> Vec<Link> {
+        let mut links = operator::list(self.admin, ID, false).await;
         links.sort_by_key(|link| link.id);
         links
     }
 
     /// Waits until there are so many links.
-    async fn sees(&mut self, count: usize) -> Vec<Link> {
+    async fn sees(&self, count: usize) -> Vec<Link> {
         soon(async {
             loop {
                 let links = self.links().await;
@@ -342,7 +342,7 @@ impl Operator {
             agent: ID.to_owned(),
             instance: link.instance.clone(),
         };
-        assert_eq!(soon(self.0.drain(request)).await.unwrap().into_inner().links, 1);
+        assert_eq!(soon(self.hub.drain(request)).await.unwrap().into_inner().links, 1);
     }
 
     /// Gives all agents new calls.
@@ -351,7 +351,7 @@ impl Operator {
             agent: ID.to_owned(),
             ..ResumeRequest::default()
         };
-        soon(self.0.resume(request)).await.unwrap();
+        soon(self.hub.resume(request)).await.unwrap();
     }
 
     /// Closes a link, if it has not ended.
@@ -360,7 +360,7 @@ impl Operator {
             whom: Some(Whom::Link(link.id)),
             reason: "spring cleaning".to_owned(),
         };
-        if let Err(status) = soon(self.0.kick(request)).await {
+        if let Err(status) = soon(self.hub.kick(request)).await {
             assert_eq!(status.code(), tonic::Code::NotFound, "{status}");
         }
     }

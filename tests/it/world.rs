@@ -2,7 +2,6 @@
 
 pub(crate) mod frames;
 pub(crate) mod operator;
-pub(crate) mod path;
 pub(crate) mod process;
 pub(crate) mod raw;
 pub(crate) mod relay;

@@ -8,7 +8,7 @@ use http::Response;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{CALL, Call, ID, Operator, Record, Upstream, connected, named, path};
-use crate::world::path::{Path, Towards};
+use crate::world::relay::{Relay, Towards};
 use crate::world::raw::{RawClient, Reply, message};
 use crate::world::{Hub, World, soon};
 
@@ -20,7 +20,7 @@ struct ByHand {
 }
 
 impl ByHand {
-    async fn connect(world: &World, way: &Path) -> Self {
+    async fn connect(world: &World, way: &Relay) -> Self {
         let tls = world.agent_credentials(ID).client_config().unwrap();
         let dialer = Dialer::new(tls, Tuning::default()).unwrap();
         let link = Arc::new(dialer.dial(way.address, "127.0.0.1").await.unwrap());
@@ -50,7 +50,7 @@ impl ByHand {
     }
 
     /// Takes no new calls from now on, which nobody hears.
-    async fn drain(&self, way: &Path) -> AbortOnDropHandle<()> {
+    async fn drain(&self, way: &Relay) -> AbortOnDropHandle<()> {
         way.hold(Towards::Hub);
         let link = Arc::clone(&self.link);
         let drains = tokio::spawn(async move { link.drain().await });
@@ -66,11 +66,11 @@ impl ByHand {
 
 /// Makes a call to an agent that drains unheard and ends, and then hears of it as `hears` wants: what it comes to, and
 /// how often the other replica has seen it.
-async fn cross(hears: impl AsyncFnOnce(&Path)) -> (Reply, usize) {
+async fn cross(hears: impl AsyncFnOnce(&Relay)) -> (Reply, usize) {
     let world = World::new();
     let hub: Hub = world.hub().await;
     let client = RawClient::connect(hub.clients).await;
-    let way = Path::to(hub.agents).await;
+    let way = Relay::to(hub.agents).await;
     let agent = ByHand::connect(&world, &way).await;
     connected(&client, &agent.record).await;
     let _drains = agent.drain(&way).await;

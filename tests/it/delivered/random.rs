@@ -11,7 +11,7 @@ use rand::{RngExt as _, SeedableRng as _};
 use tokio::task::JoinSet;
 
 use super::{Call, Operator, Record, Upstream, named, path};
-use crate::world::path::{Path, Towards};
+use crate::world::relay::{Relay, Towards};
 use crate::world::raw::{RawClient, Reply, message};
 use crate::world::{Agent, Hub, SHORT_GRACE, World, soon};
 
@@ -89,7 +89,7 @@ struct Chaos<'a> {
     hub: &'a Hub,
     upstreams: &'a [Upstream; 2],
     /// The way of the first of the agents; the other one has none between it and the hub.
-    way: Path,
+    way: Relay,
     agents: Vec<Agent>,
     /// Agents that drain or stop, which takes them a moment.
     leaving: JoinSet<()>,
@@ -102,7 +102,7 @@ impl<'a> Chaos<'a> {
             world,
             hub,
             upstreams,
-            way: Path::to(hub.agents).await,
+            way: Relay::to(hub.agents).await,
             agents: Vec::new(),
             leaving: JoinSet::new(),
             dice: StdRng::seed_from_u64(SEED),

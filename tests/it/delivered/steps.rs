@@ -5,7 +5,7 @@ use futures_util::FutureExt as _;
 use tonic::Code;
 
 use super::{Answer, Call, ID, LARGE, MESSAGES, Operator, Seen, Upstream, connected, large, named, path};
-use crate::world::path::{Path, Towards};
+use crate::world::relay::{Relay, Towards};
 use crate::world::process::Process;
 use crate::world::raw::{RawClient, message};
 use crate::world::{Agent, World};
@@ -54,7 +54,7 @@ async fn dies(death: Death) {
     let replica = operator.sees(1).await.remove(0);
     // The calls are to begin their way on the other link.
     operator.drain(&replica).await;
-    let way = Path::to(hub.agents).await;
+    let way = Relay::to(hub.agents).await;
     let victim = match death {
         Death::LetGo | Death::Kicked => Victim::Here(upstream.agent(&world, way.address)),
         Death::Killed => Victim::Process(process(&world, &way, &upstream)),
@@ -134,7 +134,7 @@ async fn dies(death: Death) {
     assert!(response.now_or_never().is_none(), "the other link's call ended");
 }
 
-fn process(world: &World, way: &Path, upstream: &Upstream) -> Process {
+fn process(world: &World, way: &Relay, upstream: &Upstream) -> Process {
     world.agent_files(ID);
     let (hub, url) = (way.address.to_string(), upstream.server.url());
     Process::start(&[

@@ -1,25 +1,25 @@
-//! A network on the way between agents and a hub, which can be cut: a UDP port that passes datagrams on both ways.
+//! A network between agents and a hub: a UDP port that passes datagrams on, and can hold or lose them, each direction for
+//! itself.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::net::UdpSocket;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::ANY_PORT;
+use super::{ANY_PORT, soon};
 
 /// The largest datagram.
 const DATAGRAM: usize = 64 << 10;
 
-/// A relay. Nobody learns of what it loses: there is no answer at all. Dropping it loses everything.
-pub(crate) struct Relay {
-    /// Where agents dial.
-    pub(crate) address: SocketAddr,
-    loses: Arc<Loses>,
-    _task: AbortOnDropHandle<()>,
+/// Which way a datagram goes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Towards {
+    Hub,
+    Agent,
 }
 
 /// What a relay loses from now on, for links that are there and for those to come.
@@ -33,16 +33,30 @@ pub(crate) enum Lost {
     TowardsHub,
 }
 
-#[derive(Debug, Default)]
-struct Loses {
-    towards_agent: AtomicBool,
-    towards_hub: AtomicBool,
+/// A relay. Nobody learns of what it loses: there is no answer at all. Dropping it loses everything.
+pub(crate) struct Relay {
+    /// Where agents dial. The hub sees each of their sockets at an address of its own.
+    pub(crate) address: SocketAddr,
+    towards_hub: Gate,
+    towards_agent: Gate,
+    _task: AbortOnDropHandle<()>,
 }
 
-/// What one agent's socket sends and gets. The hub sees each of them at an address of its own.
-struct Flow {
-    far: Arc<UdpSocket>,
-    _back: AbortOnDropHandle<()>,
+/// Passes datagrams on, or doesn't.
+type Gate = Arc<watch::Sender<State>>;
+
+#[derive(Default)]
+enum State {
+    #[default]
+    Passes,
+    Loses,
+    Holds(Vec<Datagram>),
+}
+
+struct Datagram {
+    from: Arc<UdpSocket>,
+    to: SocketAddr,
+    bytes: Box<[u8]>,
 }
 
 impl Relay {
@@ -50,12 +64,20 @@ impl Relay {
     pub(crate) async fn to(hub: SocketAddr) -> Self {
         let near = Arc::new(UdpSocket::bind(ANY_PORT).await.unwrap());
         let address = near.local_addr().unwrap();
-        let loses = Arc::new(Loses::default());
-        let task = tokio::spawn(carry(near, hub, Arc::clone(&loses)));
+        let (towards_hub, towards_agent) = (Gate::default(), Gate::default());
+        let task = carry(near, hub, Arc::clone(&towards_hub), Arc::clone(&towards_agent));
         Self {
             address,
-            loses,
-            _task: AbortOnDropHandle::new(task),
+            towards_hub,
+            towards_agent,
+            _task: AbortOnDropHandle::new(tokio::spawn(task)),
+        }
+    }
+
+    fn gate(&self, towards: Towards) -> &Gate {
+        match towards {
+            Towards::Hub => &self.towards_hub,
+            Towards::Agent => &self.towards_agent,
         }
     }
 
@@ -63,50 +85,120 @@ impl Relay {
     pub(crate) fn loses(&self, lost: Lost) {
         let agent = matches!(lost, Lost::Everything | Lost::TowardsAgent);
         let hub = matches!(lost, Lost::Everything | Lost::TowardsHub);
-        self.loses.towards_agent.store(agent, Ordering::Relaxed);
-        self.loses.towards_hub.store(hub, Ordering::Relaxed);
+        for (gate, loses) in [(&self.towards_agent, agent), (&self.towards_hub, hub)] {
+            gate.send_replace(if loses { State::Loses } else { State::Passes });
+        }
     }
-}
 
-impl Flow {
-    async fn open(agent: SocketAddr, hub: SocketAddr, near: Arc<UdpSocket>, loses: Arc<Loses>) -> Self {
-        let far = Arc::new(UdpSocket::bind(ANY_PORT).await.unwrap());
-        far.connect(hub).await.unwrap();
-        let back = {
-            let far = Arc::clone(&far);
-            async move {
-                let mut datagram = vec![0; DATAGRAM];
-                loop {
-                    // An error is the word that nobody had the last one. It is not the agent's.
-                    let Ok(length) = far.recv(&mut datagram).await else {
-                        continue;
-                    };
-                    if !loses.towards_agent.load(Ordering::Relaxed) {
-                        let _ = near.send_to(&datagram[..length], agent).await;
-                    }
-                }
+    /// Nothing arrives from now on, until it is released.
+    pub(crate) fn hold(&self, towards: Towards) {
+        self.gate(towards).send_modify(|state| {
+            if !matches!(state, State::Holds(_)) {
+                *state = State::Holds(Vec::new());
             }
-        };
-        Self {
-            far,
-            _back: AbortOnDropHandle::new(tokio::spawn(back)),
+        });
+    }
+
+    /// How many datagrams are held.
+    pub(crate) fn held(&self, towards: Towards) -> usize {
+        self.gate(towards).borrow().held().len()
+    }
+
+    /// Waits until so many datagrams are held, of so many bytes together.
+    pub(crate) async fn holds(&self, towards: Towards, datagrams: usize, bytes: usize) {
+        let mut states = self.gate(towards).subscribe();
+        let enough = states.wait_for(|state| {
+            let size: usize = state.held().iter().map(|datagram| datagram.bytes.len()).sum();
+            state.held().len() >= datagrams && size >= bytes
+        });
+        soon(enough).await.unwrap();
+    }
+
+    /// What was held arrives now, in its order, and what comes after it.
+    pub(crate) async fn release(&self, towards: Towards) {
+        deliver(self.open(towards)).await;
+    }
+
+    /// The same, but for the order, which is turned round: a network may do so.
+    pub(crate) async fn release_last_first(&self, towards: Towards) {
+        deliver(self.open(towards).into_iter().rev()).await;
+    }
+
+    fn open(&self, towards: Towards) -> Vec<Datagram> {
+        match self.gate(towards).send_replace(State::Passes) {
+            State::Holds(datagrams) => datagrams,
+            State::Passes | State::Loses => Vec::new(),
         }
     }
 }
 
-async fn carry(near: Arc<UdpSocket>, hub: SocketAddr, loses: Arc<Loses>) {
-    let mut flows = HashMap::new();
-    let mut datagram = vec![0; DATAGRAM];
+impl State {
+    fn held(&self) -> &[Datagram] {
+        match self {
+            Self::Holds(datagrams) => datagrams,
+            Self::Passes | Self::Loses => &[],
+        }
+    }
+}
+
+async fn carry(near: Arc<UdpSocket>, hub: SocketAddr, towards_hub: Gate, towards_agent: Gate) {
+    let mut flows: HashMap<SocketAddr, Arc<UdpSocket>> = HashMap::new();
+    let mut back = JoinSet::new();
+    let mut packet = vec![0; DATAGRAM];
     loop {
-        let (length, agent) = near.recv_from(&mut datagram).await.unwrap();
-        let flow: &Flow = match flows.entry(agent) {
-            Entry::Occupied(flow) => flow.into_mut(),
-            Entry::Vacant(new) => {
-                new.insert(Flow::open(agent, hub, Arc::clone(&near), Arc::clone(&loses)).await)
+        let (length, agent) = near.recv_from(&mut packet).await.unwrap();
+        let far = match flows.get(&agent) {
+            Some(far) => Arc::clone(far),
+            None => {
+                let far = Arc::new(UdpSocket::bind(ANY_PORT).await.unwrap());
+                let (from, to) = (Arc::clone(&far), Arc::clone(&near));
+                back.spawn(carry_back(from, to, agent, Arc::clone(&towards_agent)));
+                flows.insert(agent, Arc::clone(&far));
+                far
             }
         };
-        if !loses.towards_hub.load(Ordering::Relaxed) {
-            let _ = flow.far.send(&datagram[..length]).await;
+        let bytes = packet[..length].into();
+        let (from, to) = (far, hub);
+        put(&towards_hub, Datagram { from, to, bytes }).await;
+    }
+}
+
+/// Passes on what comes back to one agent.
+async fn carry_back(far: Arc<UdpSocket>, near: Arc<UdpSocket>, agent: SocketAddr, gate: Gate) {
+    let mut packet = vec![0; DATAGRAM];
+    loop {
+        // Its errors are of datagrams that the hub's port did not take while there was no hub.
+        let Ok((length, _)) = far.recv_from(&mut packet).await else {
+            continue;
+        };
+        let datagram = Datagram {
+            from: Arc::clone(&near),
+            to: agent,
+            bytes: packet[..length].into(),
+        };
+        put(&gate, datagram).await;
+    }
+}
+
+async fn put(gate: &Gate, datagram: Datagram) {
+    let mut passes = Some(datagram);
+    gate.send_if_modified(|state| match state {
+        State::Passes => false,
+        State::Loses => {
+            passes = None;
+            false
         }
+        State::Holds(datagrams) => {
+            datagrams.extend(passes.take());
+            true
+        }
+    });
+    deliver(passes).await;
+}
+
+/// A datagram that cannot be delivered is lost.
+async fn deliver(datagrams: impl IntoIterator<Item = Datagram>) {
+    for Datagram { from, to, bytes } in datagrams {
+        let _ = from.send_to(&bytes, to).await;
     }
 }
