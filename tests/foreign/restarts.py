@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Foreign clients through the tunnel: separate processes, an unchanged Python gRPC client, failures included.
+"""A Python client through the tunnel, while hub and agents are killed and started again.
 
 Starts two RouteGuide servers, a hub and an agent before each server, and then
   - runs examples/route_guide/python/client.py at each agent's id,
@@ -8,45 +8,32 @@ Starts two RouteGuide servers, a hub and an agent before each server, and then
   - kills one agent (SIGKILL): calls to it fail UNAVAILABLE and say why, calls to the other never notice,
   - starts that agent again, and runs the client once more.
 
-    python tests/foreign/run.py [--bin-dir target/debug]
+    python tests/foreign/restarts.py [--bin-dir target/debug]
 
 Needs the packages of examples/route_guide/python/requirements.txt and the two built commands.
-Exits 0 if all of it holds; else it says what does not and prints the end of every process's log.
 """
 
-import argparse
-import contextlib
-import os
-import pathlib
 import random
-import signal
-import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 
 import grpc
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+import tunnel as fixture
+from tunnel import POLL, ROOT, START_TIMEOUT, Failure
+
 CLIENT = ROOT / "examples/route_guide/python/client.py"
 sys.path.insert(0, str(ROOT / "examples/route_guide/proto"))
 pb, services = grpc.protos_and_services("route_guide.proto")
 
 SITES = ("site-1", "site-2")
-# Seconds. Generous for a busy machine: each is only ever waited out by a failure.
-START_TIMEOUT = 30
-# A new hub is found at the agents' next keep-alive (10 s) or try.
+# Seconds. A new hub is found at the agents' next keep-alive (10 s) or try.
 RESTART_TIMEOUT = 30
 # A dead agent is found at the latest when its link's idle timeout (30 s) runs out.
 DEATH_TIMEOUT = 60
-STOP_TIMEOUT = 15
 CLIENT_TIMEOUT = 120
-# Between two tries of a condition that is polled.
-POLL = 0.05
-# Lines of each log that are shown when a check fails.
-LOG_TAIL = 30
 
 # What the server logs when a call is cancelled.
 CANCELLED = "call cancelled path=\"/routeguide.RouteGuide/RouteChat\""
@@ -55,77 +42,37 @@ CANCELLED = "call cancelled path=\"/routeguide.RouteGuide/RouteChat\""
 GONE = {"link-lost": "maybe", "agent-offline": "no"}
 
 
-class Failure(Exception):
-    """A check that does not hold."""
-
-
 def main():
-    arguments = parse_arguments()
-    checks = 0
-    with tempfile.TemporaryDirectory(prefix="adit-foreign-") as folder, contextlib.ExitStack() as stack:
-        world = World(pathlib.Path(folder), arguments.bin_dir, stack)
-        try:
-            for check in (
-                world.make_certificates,
-                world.start,
-                world.client_calls_every_site,
-                world.calls_reach_the_site_that_is_named,
-                world.cancellation_reaches_the_service,
-                world.hub_killed_and_started_again,
-                world.client_calls_every_site,
-                world.one_agent_killed,
-                world.agent_started_again,
-                world.client_calls_every_site,
-            ):
-                begun = time.monotonic()
-                check()
-                checks += 1
-                print(f"ok: {check.__doc__.rstrip('.')} ({time.monotonic() - begun:.1f} s)", flush=True)
-        except Failure as failure:
-            print(f"FAILED: {check.__doc__.rstrip('.')}: {failure}", flush=True)
-            world.show_logs()
-            print(f"{checks} passed, 1 failed")
-            sys.exit(1)
-    print(f"{checks} passed, 0 failed")
+    fixture.check(__doc__.partition("\n")[0], checks_of)
 
 
-class World:
-    """All processes, and what the checks do with them."""
+def checks_of(tunnel, arguments):
+    suite = Suite(tunnel, arguments.bin_dir)
+    yield suite.start
+    yield suite.client_calls_every_site
+    yield suite.calls_reach_the_site_that_is_named
+    yield suite.cancellation_reaches_the_service
+    yield suite.hub_killed_and_started_again
+    yield suite.client_calls_every_site
+    yield suite.one_agent_killed
+    yield suite.agent_started_again
+    yield suite.client_calls_every_site
 
-    def __init__(self, folder, bin_dir, stack):
-        self.folder = folder
-        self.certs = folder / "certs"
-        self.adit = executable(bin_dir, "adit")
-        self.server = executable(bin_dir, "route-guide-server")
-        self.stack = stack
-        self.logs = []
-        self.servers = {}
-        self.upstreams = {}
-        self.agents = {}
-        self.hub = None
-        self.agents_port, self.clients_port, self.admin_port = free_ports(3)
 
-    def make_certificates(self):
-        """The command makes a CA and the certificates of hub and agents."""
-        for arguments in (
-            ["init"],
-            ["hub", "--san", "127.0.0.1", "--san", "localhost"],
-            *(["agent", site] for site in SITES),
-        ):
-            command = [self.adit, "certs", *arguments, "--dir", self.certs]
-            made = subprocess.run(
-                command, env=environment(), capture_output=True, text=True, timeout=START_TIMEOUT, check=False
-            )
-            if made.returncode != 0:
-                raise Failure(f"adit certs {' '.join(arguments)} exited {made.returncode}: {made.stderr}")
+class Suite:
+    """The servers behind the tunnel, and what the checks do."""
+
+    def __init__(self, tunnel, bin_dir):
+        self.tunnel = tunnel
+        self.server = fixture.executable(bin_dir, "route-guide-server")
+        self.servers, self.upstreams = {}, {}
 
     def start(self):
         """Two services, a hub and two agents start, and calls go through."""
         for site in SITES:
-            server = self.spawn(f"server-{site}", self.server, "--listen", "127.0.0.1:0")
-            self.servers[site] = server
-            self.upstreams[site] = server.wait_for("listening on ").partition("\n")[0]
-        self.start_hub()
+            self.servers[site] = self.tunnel.spawn(f"server-{site}", self.server, "--listen", "127.0.0.1:0")
+            self.upstreams[site] = self.servers[site].listening_on()
+        self.tunnel.start_hub()
         for site in SITES:
             self.start_agent(site)
         for site in SITES:
@@ -134,7 +81,7 @@ class World:
     def client_calls_every_site(self):
         """The Python client calls all four kinds at each agent."""
         for site in SITES:
-            command = [sys.executable, CLIENT, "--target", self.hub_target(), "--metadata", f"adit-agent={site}"]
+            command = [sys.executable, CLIENT, "--target", self.tunnel.target, "--metadata", f"adit-agent={site}"]
             done = subprocess.run(command, capture_output=True, text=True, timeout=CLIENT_TIMEOUT, check=False)
             for line in done.stdout.splitlines():
                 print(f"    {site}: {line}")
@@ -146,7 +93,7 @@ class World:
         for site in SITES:
             place = pb.Point(latitude=random.randint(0, 900_000_000), longitude=random.randint(0, 900_000_000))
             left = pb.RouteNote(location=place, message=f"left at {site}")
-            with grpc.insecure_channel(self.hub_target()) as channel:
+            with grpc.insecure_channel(self.tunnel.target) as channel:
                 chat(channel, left, metadata=[("adit-agent", site)])
             for other in SITES:
                 with grpc.insecure_channel(self.upstreams[other]) as channel:
@@ -158,7 +105,7 @@ class World:
     def cancellation_reaches_the_service(self):
         """A call that the client cancels is cancelled at the service."""
         for site in SITES:
-            with grpc.insecure_channel(self.hub_target()) as channel:
+            with grpc.insecure_channel(self.tunnel.target) as channel:
                 request = threading.Event()
                 # A request stream that goes on until we are done with the call.
                 never = iter(lambda: request.wait(CLIENT_TIMEOUT), True)
@@ -174,8 +121,8 @@ class World:
 
     def hub_killed_and_started_again(self):
         """The hub is killed and started again: calls work with no other action."""
-        self.hub.kill()
-        self.start_hub()
+        self.tunnel.hub.kill()
+        self.tunnel.start_hub()
         begun = time.monotonic()
         for site in SITES:
             self.wait_for_calls(site, RESTART_TIMEOUT)
@@ -183,8 +130,8 @@ class World:
 
     def one_agent_killed(self):
         """An agent is killed: calls to it fail UNAVAILABLE and say why, the other's never notice."""
-        with Neighbour(self.hub_target(), SITES[0]) as neighbour:
-            self.agents[SITES[1]].kill()
+        with Neighbour(self.tunnel.target, SITES[0]) as neighbour:
+            self.tunnel.agents[SITES[1]].kill()
             self.wait_until_offline(SITES[1])
         if neighbour.failures or not neighbour.answered:
             raise Failure(
@@ -198,28 +145,16 @@ class World:
         self.start_agent(SITES[1])
         self.wait_for_calls(SITES[1], START_TIMEOUT)
 
-    def start_hub(self):
-        self.hub = self.spawn(
-            "hub", self.adit, "hub", "--certs", self.certs, "--agents", f"127.0.0.1:{self.agents_port}",
-            "--clients", self.hub_target(), "--admin", f"127.0.0.1:{self.admin_port}",
-        )  # fmt: skip
-
     def start_agent(self, site):
-        self.agents[site] = self.spawn(
-            f"agent-{site}", self.adit, "agent", "--certs", self.certs, "--id", site,
-            "--hub", f"localhost:{self.agents_port}", "--upstream", f"http://{self.upstreams[site]}",
-        )  # fmt: skip
-
-    def hub_target(self):
-        return f"127.0.0.1:{self.clients_port}"
+        self.tunnel.start_agent(site, f"http://{self.upstreams[site]}")
 
     def wait_for_calls(self, site, limit):
         """Tries a call until one succeeds; only UNAVAILABLE is worth another try."""
         deadline = time.monotonic() + limit
         while True:
-            self.expect_all_alive()
+            self.tunnel.expect_all_alive()
             # A channel of its own for each try: a shared one would back off between connections.
-            with grpc.insecure_channel(self.hub_target()) as channel:
+            with grpc.insecure_channel(self.tunnel.target) as channel:
                 error = get_feature(channel, site, timeout=limit)
             if error is None:
                 return
@@ -233,7 +168,7 @@ class World:
         """Calls until the answer is `agent-offline`; each answer on the way must be one of an agent that has gone."""
         begun = time.monotonic()
         seen = []
-        with grpc.insecure_channel(self.hub_target()) as channel:
+        with grpc.insecure_channel(self.tunnel.target) as channel:
             while seen[-1:] != ["agent-offline"]:
                 if time.monotonic() - begun > DEATH_TIMEOUT:
                     raise Failure(f"{site} is not offline {DEATH_TIMEOUT} s after its death; answers: {seen}")
@@ -246,65 +181,6 @@ class World:
                     raise Failure(f"a call to {site} after its death: {describe(error)}")
                 print(f"    {site}: {reason} {time.monotonic() - begun:.1f} s after its death")
                 seen.append(reason)
-
-    def spawn(self, name, *command):
-        process = Process(name, command, self.folder)
-        self.stack.callback(process.stop)
-        self.logs.append(process)
-        return process
-
-    def expect_all_alive(self):
-        for process in self.logs:
-            process.expect_alive()
-
-    def show_logs(self):
-        for process in self.logs:
-            print(f"--- the end of {process.name}'s log")
-            print("\n".join(process.output().splitlines()[-LOG_TAIL:]))
-
-
-class Process:
-    """A process that we started, its output in a file."""
-
-    def __init__(self, name, command, folder):
-        self.name = name
-        self.killed = False
-        self.log = folder / f"{name}-{time.monotonic_ns()}.log"
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen(
-                command, env=environment(), stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
-            )
-
-    def output(self):
-        return self.log.read_text(errors="replace")
-
-    def wait_for(self, text):
-        """What the process has written after `text`, once it has written that and ended the line."""
-        deadline = time.monotonic() + START_TIMEOUT
-        while time.monotonic() < deadline:
-            self.expect_alive()
-            _, found, rest = self.output().partition(text)
-            if found and "\n" in rest:
-                return rest
-            time.sleep(POLL)
-        raise Failure(f"{self.name} has not written “{text}” in {START_TIMEOUT} s")
-
-    def expect_alive(self):
-        if not self.killed and self.process.poll() is not None:
-            raise Failure(f"{self.name} exited {self.process.returncode} by itself")
-
-    def kill(self):
-        self.killed = True
-        self.process.send_signal(signal.SIGKILL)
-        self.process.wait(STOP_TIMEOUT)
-
-    def stop(self):
-        if self.process.poll() is None:
-            self.process.terminate()
-            try:
-                self.process.wait(STOP_TIMEOUT)
-            except subprocess.TimeoutExpired:
-                self.kill()
 
 
 class Neighbour:
@@ -355,41 +231,6 @@ def adit_metadata(error):
 
 def describe(error):
     return f"{error.code().name} {adit_metadata(error)} “{error.details()}”"
-
-
-def executable(bin_dir, name):
-    path = bin_dir / name
-    if not path.is_file():
-        sys.exit(f"{path} is not there; build it first: cargo build --workspace --bins")
-    return path
-
-
-def environment():
-    """Ours, without settings that would stand in for the flags."""
-    return {key: value for key, value in os.environ.items() if not key.startswith("ADIT_")}
-
-
-def free_ports(count):
-    """Ports that are free for TCP and UDP now: all are held until each has been found."""
-    ports = []
-    with contextlib.ExitStack() as held:
-        while len(ports) < count:
-            tcp = held.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
-            tcp.bind(("127.0.0.1", 0))
-            port = tcp.getsockname()[1]
-            udp = held.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
-            with contextlib.suppress(OSError):
-                udp.bind(("127.0.0.1", port))
-                ports.append(port)
-    return ports
-
-
-def parse_arguments():
-    parser = argparse.ArgumentParser(description="Calls through the tunnel with a foreign client.")
-    parser.add_argument(
-        "--bin-dir", type=pathlib.Path, default=ROOT / "target/debug", help="where adit and route-guide-server are"
-    )
-    return parser.parse_args()
 
 
 if __name__ == "__main__":
