@@ -34,17 +34,22 @@ impl Bucket {
 
     /// Takes one token, if there is one.
     pub(super) fn take(&self) -> bool {
-        self.take_at(Instant::now())
+        self.take_many(1)
     }
 
-    fn take_at(&self, now: Instant) -> bool {
+    /// Takes so many tokens, if they are there.
+    pub(super) fn take_many(&self, count: u32) -> bool {
+        count == 0 || self.take_at(f64::from(count), Instant::now())
+    }
+
+    fn take_at(&self, count: f64, now: Instant) -> bool {
         let mut level = self.level.lock().unwrap_or_else(PoisonError::into_inner);
         let passed = now.saturating_duration_since(level.at).as_secs_f64();
         level.tokens = self.burst.min(level.tokens + passed * self.rate);
         level.at = level.at.max(now);
-        let there = level.tokens >= 1.0;
+        let there = level.tokens >= count;
         if there {
-            level.tokens -= 1.0;
+            level.tokens -= count;
         }
         there
     }
@@ -62,7 +67,7 @@ mod tests {
     fn a_burst_passes_and_then_the_rate() {
         let bucket = Bucket::new(100, 10);
         let start = Instant::now();
-        let taken = |at| (0..1000).filter(|_| bucket.take_at(at)).count();
+        let taken = |at| (0..1000).filter(|_| bucket.take_at(1.0, at)).count();
         assert_eq!(taken(start), 100);
         assert_eq!(taken(start), 0);
         assert_eq!(taken(start + Duration::from_millis(500)), 5);
@@ -87,7 +92,7 @@ mod tests {
             let (mut now, mut taken) = (start, 0_u32);
             for step in steps {
                 now += Duration::from_millis(step);
-                taken += u32::from(bucket.take_at(now));
+                taken += u32::from(bucket.take_at(1.0, now));
                 let most = f64::from(burst) + (now - start).as_secs_f64() * f64::from(rate);
                 prop_assert!(f64::from(taken) <= most + 0.01, "{taken} of {most}");
             }

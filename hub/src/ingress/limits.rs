@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use adit_certs::ClientName;
+use tokio::time::Instant;
 
+use super::bucket::Bucket;
 use crate::principal::Principal;
 
 /// Connections of clients at once. Further ones wait in the system's queue.
@@ -21,6 +23,25 @@ pub const MAX_CALLS_PER_CLIENT: usize = 16_384;
 
 /// TLS handshakes with clients under way at once: a further connection is closed.
 pub const MAX_CLIENT_HANDSHAKES: usize = 2048;
+
+/// A call that its client gives up within this time of making it, and before its response has begun, is a rapid reset.
+/// Later than that, the limit of streams bounds what a client can ask of agents by giving calls up.
+pub const RAPID: Duration = Duration::from_millis(100);
+
+/// Rapid resets of one client at once, over all of its connections: all calls that it may have on four of them, so that a
+/// client which gives up all of its calls at a time is not taken for an attacker.
+pub const RAPID_RESETS: u32 = 4 * super::MAX_STREAMS;
+
+/// Further rapid resets each second. Past them, a connection that makes one is closed.
+pub const RAPID_RESETS_PER_SECOND: u32 = 1024;
+
+/// How long the hub remembers a client that has made too many, once it has no connection left: longer than it takes until
+/// it may make [`RAPID_RESETS`] again.
+const REMEMBERED: Duration = Duration::from_secs(10);
+const _: () = assert!(REMEMBERED.as_secs() > (RAPID_RESETS / RAPID_RESETS_PER_SECOND) as u64);
+
+/// Clients that are remembered.
+const MAX_REMEMBERED: usize = 4096;
 
 /// What clients may take of a hub. The default is made of the constants beside it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +79,8 @@ pub(super) struct Clients {
     connections: usize,
     calls: usize,
     accounts: Mutex<HashMap<Key, Weak<Account>>>,
+    /// Rapid resets of clients that have made too many, and when that was.
+    remembered: Mutex<HashMap<Key, (Instant, Arc<Bucket>)>>,
 }
 
 /// A client that has taken all that it may.
@@ -88,6 +111,7 @@ struct Account {
     clients: Arc<Clients>,
     connections: AtomicUsize,
     calls: AtomicUsize,
+    rapid_resets: Arc<Bucket>,
 }
 
 impl Clients {
@@ -96,6 +120,7 @@ impl Clients {
             connections: limits.connections_per_client,
             calls: limits.calls_per_client,
             accounts: Mutex::default(),
+            remembered: Mutex::default(),
         })
     }
 
@@ -122,13 +147,45 @@ impl Clients {
             clients: Arc::clone(self),
             connections: AtomicUsize::new(0),
             calls: AtomicUsize::new(0),
+            rapid_resets: self.recall(&key),
         });
         accounts.insert(key, Arc::downgrade(&account));
         account
     }
+
+    /// What a client may still make of rapid resets.
+    fn recall(&self, key: &Key) -> Arc<Bucket> {
+        let remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
+        match remembered.get(key) {
+            Some((_, bucket)) => Arc::clone(bucket),
+            None => Arc::new(Bucket::new(RAPID_RESETS, RAPID_RESETS_PER_SECOND)),
+        }
+    }
+
+    fn remember(&self, account: &Account) {
+        let now = Instant::now();
+        let mut remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((since, _)) = remembered.get_mut(&account.key) {
+            *since = now;
+            return;
+        }
+        remembered.retain(|_, (since, _)| now.duration_since(*since) < REMEMBERED);
+        if remembered.len() < MAX_REMEMBERED {
+            remembered.insert(account.key.clone(), (now, Arc::clone(&account.rapid_resets)));
+        }
+    }
 }
 
 impl Connected {
+    /// Counts a rapid reset; false if it is one too many.
+    pub(super) fn reset_rapidly(&self) -> bool {
+        let within = self.0.rapid_resets.take();
+        if !within {
+            self.0.clients.remember(&self.0);
+        }
+        within
+    }
+
     /// Counts a call.
     pub(super) fn begin(&self) -> Result<Running, Full> {
         take(&self.0.calls, self.0.clients.calls).map(|()| Running(Arc::clone(&self.0)))

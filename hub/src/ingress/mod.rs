@@ -4,11 +4,11 @@
 //! its [`Principal`], and *served* until its client leaves, the hub drains, or the client breaks a rule.
 
 mod bucket;
-mod latecomers;
 mod limits;
 mod preface;
 mod service;
 mod tls;
+mod wire;
 
 use std::io;
 use std::net::SocketAddr;
@@ -33,17 +33,17 @@ use tracing::{Instrument as _, Span, debug, field, info, info_span, warn};
 use crate::call::{Calls, MAX_HEADER_SECTION};
 use crate::principal::Principal;
 use bucket::Bucket;
-use latecomers::Latecomers;
 use limits::{Clients, Connected, Full};
 use preface::Prefaced;
 use service::Service;
+use wire::{Callless, Wire};
 
 pub use limits::{
-    Limits, MAX_CALLS_PER_CLIENT, MAX_CLIENT_HANDSHAKES, MAX_CONNECTIONS, MAX_CONNECTIONS_PER_CLIENT,
+    Limits, MAX_CALLS_PER_CLIENT, MAX_CLIENT_HANDSHAKES, MAX_CONNECTIONS, MAX_CONNECTIONS_PER_CLIENT, RAPID,
+    RAPID_RESETS, RAPID_RESETS_PER_SECOND,
 };
 pub(crate) use preface::expect as prefaced;
 pub(crate) use service::RequestBody;
-pub use service::{RAPID, RAPID_RESETS, RAPID_RESETS_PER_SECOND};
 pub(crate) use tls::clients_tls;
 pub use tls::{ClientTls, ExposedClients, InvalidClientTls};
 
@@ -362,17 +362,17 @@ impl Shared {
             .max_header_list_size(H2_HEADER_SECTION)
             .keep_alive_interval(PING_INTERVAL)
             .keep_alive_timeout(PING_TIMEOUT)
-            .serve_connection(TokioIo::new(Latecomers::of(stream)), calls);
+            .serve_connection(TokioIo::new(Wire::of(stream)), calls);
         let mut served = std::pin::pin!(served);
         let mut aged = std::pin::pin!(aged(self.age));
         let mut draining = false;
         loop {
             tokio::select! {
                 ended = served.as_mut() => {
-                    return match ended {
-                        Ok(()) => debug!("a client's connection ended"),
-                        Err(error) => match broken_rule(&error) {
-                            Some(code) => self.log_refusal(&format!("it breaks the rules of HTTP/2: {code:?}")),
+                    return match ended.err() {
+                        None => debug!("a client's connection ended"),
+                        Some(error) => match broken_rule(&error) {
+                            Some(rule) => self.log_refusal(&rule),
                             None => debug!(%error, "a client's connection ended"),
                         },
                     };
@@ -439,11 +439,16 @@ fn too_many(principal: &Principal, full: Full) -> String {
     format!("{principal} has {} connections, which is the limit", full.limit)
 }
 
-/// The code that this end closed a connection with, because its client broke a rule.
-fn broken_rule(error: &hyper::Error) -> Option<h2::Reason> {
+/// The rule that this end closed a connection for.
+fn broken_rule(error: &hyper::Error) -> Option<String> {
     let error = std::error::Error::source(error)?.downcast_ref::<h2::Error>()?;
-    let closed = error.is_go_away() && error.is_library();
-    error
-        .reason()
-        .filter(|reason| closed && *reason != h2::Reason::NO_ERROR)
+    if let Some(callless) = error
+        .get_io()
+        .and_then(|error| error.get_ref()?.downcast_ref::<Callless>())
+    {
+        return Some(callless.to_string());
+    }
+    let code = error.reason().filter(|reason| *reason != h2::Reason::NO_ERROR)?;
+    let ours = error.is_go_away() && error.is_library();
+    ours.then(|| format!("it breaks the rules of HTTP/2: {code:?}"))
 }

@@ -4,7 +4,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -13,23 +12,11 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::bucket::Bucket;
-use super::limits::{Connected, Running};
+use super::limits::{Connected, RAPID, Running};
 use crate::call::Calls;
 use crate::principal::Principal;
 use crate::response::{self, ResponseBody};
 use crate::status;
-
-/// A call that its client gives up within this time of making it, and before its response has begun, is a rapid reset.
-/// Later than that, the limit of streams bounds what a client can ask of agents by giving calls up.
-pub const RAPID: Duration = Duration::from_millis(100);
-
-/// Rapid resets on one connection at once: twice the streams that it may have, so that a client which gives up all of
-/// its calls at a time is not taken for an attacker.
-pub const RAPID_RESETS: u32 = 2 * super::MAX_STREAMS;
-
-/// Further rapid resets each second. Past them the connection is closed.
-pub const RAPID_RESETS_PER_SECOND: u32 = 512;
 
 /// Carries the calls of one connection.
 #[derive(Debug)]
@@ -37,8 +24,7 @@ pub(super) struct Service {
     calls: Arc<Calls>,
     principal: Principal,
     connected: Connected,
-    rapid_resets: Bucket,
-    /// The client has made too many rapid resets.
+    /// The client has made a rapid reset too many.
     abused: CancellationToken,
 }
 
@@ -75,7 +61,6 @@ impl Service {
             calls,
             principal,
             connected,
-            rapid_resets: Bucket::new(RAPID_RESETS, RAPID_RESETS_PER_SECOND),
             abused: CancellationToken::new(),
         }
     }
@@ -123,7 +108,7 @@ impl Drop for Unanswered<'_> {
     fn drop(&mut self) {
         let given_up = !self.answered || self.given_up.load(Ordering::Relaxed);
         let rapid = given_up && self.since.elapsed() < RAPID;
-        if rapid && !self.service.rapid_resets.take() {
+        if rapid && !self.service.connected.reset_rapidly() {
             self.service.abused.cancel();
         }
     }

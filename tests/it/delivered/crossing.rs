@@ -8,8 +8,8 @@ use http::Response;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{CALL, Call, ID, Operator, Record, Upstream, connected, named, path};
-use crate::world::relay::{Relay, Towards};
 use crate::world::raw::{RawClient, Reply, message};
+use crate::world::relay::{Relay, Towards};
 use crate::world::{Hub, World, soon};
 
 /// An agent made by hand, which drains and ends its link when the test wants it to.

@@ -11,8 +11,8 @@ use rand::{RngExt as _, SeedableRng as _};
 use tokio::task::JoinSet;
 
 use super::{Call, Operator, Record, Upstream, named, path};
-use crate::world::relay::{Relay, Towards};
 use crate::world::raw::{RawClient, Reply, message};
+use crate::world::relay::{Relay, Towards};
 use crate::world::{Agent, Hub, SHORT_GRACE, World, soon};
 
 /// What is done when is drawn from this. Sockets and tasks add chance of their own.

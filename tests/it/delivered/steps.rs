@@ -5,9 +5,9 @@ use futures_util::FutureExt as _;
 use tonic::Code;
 
 use super::{Answer, Call, ID, LARGE, MESSAGES, Operator, Seen, Upstream, connected, large, named, path};
-use crate::world::relay::{Relay, Towards};
 use crate::world::process::Process;
 use crate::world::raw::{RawClient, message};
+use crate::world::relay::{Relay, Towards};
 use crate::world::{Agent, World};
 
 /// How the link dies.

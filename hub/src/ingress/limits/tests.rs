@@ -108,3 +108,26 @@ proptest! {
         }
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_client_with_too_many_rapid_resets_is_remembered_for_a_while() {
+    let clients = clients(2, 1);
+    let connect = |address| clients.connect(&principal(None, address)).unwrap();
+    let resets = |connected: &Connected| (0..=RAPID_RESETS).filter(|_| connected.reset_rapidly()).count();
+    let most = usize::try_from(RAPID_RESETS).unwrap();
+    let second = usize::try_from(RAPID_RESETS_PER_SECOND).unwrap();
+
+    // Those of all its connections count together, and nobody else's.
+    let one = connect("10.0.0.1");
+    assert!(one.reset_rapidly());
+    assert_eq!(resets(&connect("10.0.0.1")), most - 1);
+    assert_eq!(resets(&connect("10.0.0.2")), most);
+    drop(one);
+    // Coming again does not help.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(resets(&connect("10.0.0.1")), second);
+    tokio::time::sleep(REMEMBERED).await;
+    assert_eq!(resets(&connect("10.0.0.1")), most);
+    assert_eq!(resets(&connect("10.0.0.3")), most);
+    assert_eq!(clients.remembered.lock().unwrap().len(), 2);
+}

@@ -5,6 +5,9 @@ use std::collections::VecDeque;
 use proptest::prelude::*;
 use tokio::io::AsyncReadExt as _;
 
+use super::super::preface::PREFACE;
+use super::frames::{ACK, HEAD, HEADERS, LAST_CALLS, PING, WINDOW_UPDATE};
+use super::late::CREDIT;
 use super::*;
 
 /// What a client sends, in the pieces in which it arrives.
@@ -44,7 +47,7 @@ fn credit(stream: u32) -> Vec<u8> {
 fn read(pieces: impl IntoIterator<Item = Vec<u8>>, size: usize) -> Vec<u8> {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(async {
-        let mut stream = Latecomers::of(Pieces(pieces.into_iter().collect()));
+        let mut stream = Wire::of(Pieces(pieces.into_iter().collect()));
         let mut all = Vec::new();
         let mut some = vec![0; size];
         loop {
@@ -138,4 +141,31 @@ proptest! {
         }
         prop_assert_eq!(read(pieces, size), expected(&frames));
     }
+}
+
+#[test]
+fn frames_that_carry_no_call_are_bounded() {
+    let calls = [
+        frame(HEADERS, 4, 1, b"one"),
+        credit(1),
+        frame(0, 1, 1, b"all of it"),
+    ]
+    .concat();
+    let ping = frame(PING, 0, 0, b"flooding");
+    let most = usize::try_from(CALLLESS_FRAMES).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let sent = [PREFACE.to_vec(), calls.repeat(2 * most), ping.repeat(most)];
+        let mut stream = Wire::of(Pieces(sent.clone().into()));
+        let mut all = Vec::new();
+        stream.read_to_end(&mut all).await.unwrap();
+        assert_eq!(all.len(), sent.concat().len());
+        stream.stream.0.push_back(ping);
+        let error = stream.read_to_end(&mut all).await.unwrap_err();
+        assert!(error.get_ref().unwrap().is::<Callless>(), "{error}");
+    });
 }
