@@ -39,9 +39,9 @@ CLOSED = "closed"
 # Streams of one connection, as docs/limits.md has it, and connections of one client.
 STREAMS, CONNECTIONS = 1024, 1024
 LARGEST_WINDOW = (1 << 31) - 1
-# MiB that calls which stand still may hold: what the suite's hub allows a link, what it always grants, and the bytes of
-# STREAMS responses that wait for their client.
-STALLED = 64 + 16 + STREAMS // 4
+# MiB that calls which stand still may hold: what the suite's hub allows a link, what it always grants, and the 64 KiB of
+# each of STREAMS responses that wait for their client, twice for the allocator's sake.
+STALLED = 64 + 16 + 2 * STREAMS // 16
 GARBAGE_ENDS = (
     CLOSED,
     CALM,

@@ -102,7 +102,7 @@ RESPONSES = {
     "no status of HTTP": (encode_frame(HEADERS, PREFIX + literal(b"content-type", b"application/grpc")), BROKEN),
     "two statuses of HTTP": (encode_frame(HEADERS, PREFIX + STATUS_200 * 2), BROKEN),
     "a status of HTTP that is none": (encode_frame(HEADERS, PREFIX + literal(b":status", b"2x0")), BROKEN),
-    "no gRPC": (encode_frame(HEADERS, PREFIX + STATUS_200) + MESSAGE, BROKEN),
+    "no gRPC": (encode_frame(HEADERS, PREFIX + STATUS_200) + MESSAGE, ("2 upstream-protocol", STAYS)),
     "a name in capitals": (head_with((b"X-A", b"b")), BROKEN),
     "a name with a space": (head_with((b"x a", b"b")), BROKEN),
     "a zero in a value": (head_with((b"x-a", b"a\0b")), BROKEN),

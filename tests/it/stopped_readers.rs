@@ -19,7 +19,7 @@ use crate::world::{Agent, PATIENCE, World, soon};
 const MIB: usize = 1 << 20;
 
 /// Received bytes of one call that nobody has read, and bytes that wait for its client (docs/limits.md).
-const CALL: usize = 2 * MIB + (256 << 10);
+const CALL: usize = 2 * MIB + (64 << 10);
 
 /// What each reader is owed: more than all windows for a call together.
 const OWED: usize = 4 * MIB;

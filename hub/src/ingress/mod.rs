@@ -10,6 +10,7 @@ mod service;
 mod tls;
 mod wire;
 
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
@@ -36,7 +37,7 @@ use bucket::Bucket;
 use limits::{Clients, Connected, Full};
 use preface::Prefaced;
 use service::Service;
-use wire::{Callless, Wire};
+use wire::{Callless, Turn, Wire};
 
 pub use limits::{
     Limits, MAX_CALLS_PER_CLIENT, MAX_CLIENT_HANDSHAKES, MAX_CONNECTIONS, MAX_CONNECTIONS_PER_CLIENT, RAPID,
@@ -58,7 +59,7 @@ const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 128 << 20;
 
 /// Bytes of responses that wait for one stream's client: one window's worth is enough to keep it busy.
-const SEND_BUFFER: usize = 256 << 10;
+const SEND_BUFFER: usize = 64 << 10;
 
 /// h2's own limit for header sections. Above ours, because h2 answers an excess with HTTP 431, which gRPC doesn't know,
 /// and closes the whole connection beyond four times this.
@@ -350,6 +351,7 @@ impl Shared {
             let service = Arc::clone(&calls);
             async move { service.call(request).await }.instrument(span.clone())
         });
+        let turn = Turn::default();
         let served = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             // A date would be one more piece of metadata that the service did not send.
@@ -362,13 +364,16 @@ impl Shared {
             .max_header_list_size(H2_HEADER_SECTION)
             .keep_alive_interval(PING_INTERVAL)
             .keep_alive_timeout(PING_TIMEOUT)
-            .serve_connection(TokioIo::new(Wire::of(stream)), calls);
+            .serve_connection(TokioIo::new(Wire::of(stream, turn.clone())), calls);
         let mut served = std::pin::pin!(served);
         let mut aged = std::pin::pin!(aged(self.age));
         let mut draining = false;
         loop {
             tokio::select! {
-                ended = served.as_mut() => {
+                ended = poll_fn(|cx| {
+                    turn.begin();
+                    served.as_mut().poll(cx)
+                }) => {
                     return match ended.err() {
                         None => debug!("a client's connection ended"),
                         Some(error) => match broken_rule(&error) {

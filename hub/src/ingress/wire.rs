@@ -6,6 +6,8 @@ mod late;
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -15,17 +17,14 @@ use frames::Frames;
 use late::Late;
 
 /// Bytes that are taken off a connection before it is the others' turn: as much as a good client sends in a round
-/// trip or two.
-///
-/// HTTP/2 goes on for as long as there is something to read, and a client that sends more than can be dealt with always
-/// has something there.
+/// trip or two. A client that sends more than can be dealt with always has more.
 const TURN: usize = 16 << 10;
 
 /// What a frame counts in a turn at the least, in bytes. The smallest ones may be the most work: a call, or its end.
-const FRAME: usize = 256;
+const FRAME: usize = 128;
 
 /// Bytes that are read at once beyond the frame that has begun: not many of the smallest.
-const AHEAD: usize = 2 << 10;
+const AHEAD: usize = 4 << 10;
 
 /// Frames that carry no call (SETTINGS, PING, PRIORITY and unknown ones) that a connection may send at once,
 const CALLLESS_FRAMES: u32 = 100_000;
@@ -43,19 +42,40 @@ pub(super) struct Callless;
 #[derive(Debug)]
 pub(super) struct Wire<S> {
     stream: S,
-    /// Bytes taken in this turn, each frame being [`FRAME`] at the least.
-    taken: usize,
+    turn: Turn,
     frames: Frames,
     callless: Bucket,
     late: Option<Late>,
 }
 
+/// A connection's turn: what has been taken of it, in bytes, each frame being [`FRAME`] at the least.
+///
+/// HTTP/2 reads until there is nothing more, and then again for every call that it has found: what it is told in the
+/// middle of that is no end. So a turn ends where the connection's task does, which begins the next one.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Turn(Arc<AtomicUsize>);
+
+impl Turn {
+    /// The connection's task has its turn.
+    pub(super) fn begin(&self) {
+        self.0.store(0, Ordering::Relaxed);
+    }
+
+    fn take(&self, bytes: usize) {
+        self.0.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn is_over(&self) -> bool {
+        self.0.load(Ordering::Relaxed) >= TURN
+    }
+}
+
 impl<S> Wire<S> {
     /// `stream` is at its preface.
-    pub(super) fn of(stream: S) -> Self {
+    pub(super) fn of(stream: S, turn: Turn) -> Self {
         Self {
             stream,
-            taken: 0,
+            turn,
             frames: Frames::behind_preface(),
             callless: Bucket::new(CALLLESS_FRAMES, CALLLESS_FRAMES_PER_SECOND),
             late: None,
@@ -66,22 +86,17 @@ impl<S> Wire<S> {
 impl<S: AsyncRead + Unpin> Wire<S> {
     /// Reads, if it is this connection's turn.
     fn poll_turn(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if self.taken >= TURN {
-            self.taken = 0;
+        if self.turn.is_over() {
             // The end of the queue, behind everybody who is ready now.
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
         let most = buffer.remaining().min(self.frames.unended() + AHEAD);
         let mut piece = ReadBuf::new(buffer.initialize_unfilled_to(most));
-        let read = Pin::new(&mut self.stream).poll_read(cx, &mut piece);
+        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut piece))?;
         let count = piece.filled().len();
-        if read.is_pending() {
-            self.taken = 0;
-        }
-        ready!(read)?;
         buffer.advance(count);
-        self.taken += count;
+        self.turn.take(count);
         Poll::Ready(Ok(()))
     }
 }
@@ -99,7 +114,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
             let read = &buffer.filled()[before..];
             let answered = this.frames.follow(read);
             let counts = this.frames.counts();
-            this.taken += counts.frames * FRAME;
+            this.turn.take(counts.frames * FRAME);
             if !this.callless.take_many(counts.callless) {
                 buffer.set_filled(before);
                 return Poll::Ready(Err(io::Error::other(Callless)));

@@ -43,11 +43,22 @@ fn credit(stream: u32) -> Vec<u8> {
     frame(WINDOW_UPDATE, 0, stream, &[0, 0, 0, 5])
 }
 
+/// What comes of reading, by a task that begins a turn each time that it is run.
+async fn in_turns<T>(turn: &Turn, reading: impl Future<Output = T>) -> T {
+    let mut reading = std::pin::pin!(reading);
+    std::future::poll_fn(|cx| {
+        turn.begin();
+        reading.as_mut().poll(cx)
+    })
+    .await
+}
+
 /// Bytes as they are read, `size` at the most at a time.
 fn read(pieces: impl IntoIterator<Item = Vec<u8>>, size: usize) -> Vec<u8> {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    runtime.block_on(async {
-        let mut stream = Wire::of(Pieces(pieces.into_iter().collect()));
+    let turn = Turn::default();
+    let mut stream = Wire::of(Pieces(pieces.into_iter().collect()), turn.clone());
+    let reading = async {
         let mut all = Vec::new();
         let mut some = vec![0; size];
         loop {
@@ -56,7 +67,8 @@ fn read(pieces: impl IntoIterator<Item = Vec<u8>>, size: usize) -> Vec<u8> {
                 count => all.extend_from_slice(&some[..count]),
             }
         }
-    })
+    };
+    runtime.block_on(in_turns(&turn, reading))
 }
 
 #[test]
@@ -160,12 +172,42 @@ fn frames_that_carry_no_call_are_bounded() {
         .unwrap();
     runtime.block_on(async {
         let sent = [PREFACE.to_vec(), calls.repeat(2 * most), ping.repeat(most)];
-        let mut stream = Wire::of(Pieces(sent.clone().into()));
+        let turn = Turn::default();
+        let mut stream = Wire::of(Pieces(sent.clone().into()), turn.clone());
         let mut all = Vec::new();
-        stream.read_to_end(&mut all).await.unwrap();
+        in_turns(&turn, stream.read_to_end(&mut all)).await.unwrap();
         assert_eq!(all.len(), sent.concat().len());
         stream.stream.0.push_back(ping);
-        let error = stream.read_to_end(&mut all).await.unwrap_err();
+        let error = in_turns(&turn, stream.read_to_end(&mut all)).await.unwrap_err();
         assert!(error.get_ref().unwrap().is::<Callless>(), "{error}");
     });
+}
+
+/// Bytes that are read before it is the others' turn.
+fn bytes_in_a_turn(frame: &[u8]) -> usize {
+    let turn = Turn::default();
+    let sent = [PREFACE.to_vec(), frame.repeat(10_000)].concat();
+    let mut stream = Wire::of(Pieces([sent].into()), turn.clone());
+    let mut context = Context::from_waker(std::task::Waker::noop());
+    let mut read = 0;
+    let mut some = [0; 8 << 10];
+    // However often it is asked.
+    for _ in 0..10_000 {
+        let mut buffer = ReadBuf::new(&mut some);
+        if Pin::new(&mut stream)
+            .poll_read(&mut context, &mut buffer)
+            .is_ready()
+        {
+            read += buffer.filled().len();
+        }
+    }
+    read
+}
+
+#[test]
+fn a_turn_is_short_however_small_its_frames_are() {
+    let frames = bytes_in_a_turn(&frame(0, 0, 1, b"")) / HEAD;
+    assert!((1..=TURN / FRAME + AHEAD / HEAD).contains(&frames), "{frames}");
+    let bytes = bytes_in_a_turn(&frame(0, 0, 1, &[0; 1 << 14]));
+    assert!((TURN / 2..=TURN + AHEAD + (8 << 10)).contains(&bytes), "{bytes}");
 }
