@@ -5,7 +5,7 @@ use std::task::{Context, Poll};
 use adit_proto::tunnel::v1::agent_client::AgentClient;
 use adit_proto::tunnel::v1::hub_event::Event;
 use adit_proto::tunnel::v1::{AgentEvent, Drain, Heartbeat, HubEvent, Welcome};
-use adit_transport::{Body, BodyError, CallError, Code, HubLink};
+use adit_transport::{Body, BodyError, CallError, Code, HubLink, Standing};
 use futures_util::future::BoxFuture;
 use futures_util::stream;
 use http::uri::{Authority, PathAndQuery, Scheme};
@@ -87,7 +87,9 @@ impl Service<Request<tonic::body::Body>> for Channel {
 
     fn call(&mut self, request: Request<tonic::body::Body>) -> Self::Future {
         let link = self.0.clone();
-        let (head, body) = request.into_parts();
+        let (mut head, body) = request.into_parts();
+        // Many calls that wait for the link's credit would keep heartbeats waiting as well.
+        head.extensions.insert(Standing);
         let body = Body::new(body.map_err(|_| BodyError::Reset(Code::INTERNAL_ERROR)));
         Box::pin(async move { link.call(&head, body).await })
     }

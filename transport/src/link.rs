@@ -26,7 +26,8 @@ pub struct AgentLink(pub(crate) agent::Link);
 #[error("the call was given up: {0}")]
 pub struct Reset(pub Code);
 
-/// Among the extensions of a response it says that the call lasts as long as the link: nobody waits for its end.
+/// Among the extensions of a request or a response it says that the call is the link's own, and lasts as long as it: nobody
+/// waits for its end, and what that end of the link sends on it goes before all other calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Standing;
 

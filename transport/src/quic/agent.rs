@@ -18,6 +18,7 @@ use tracing::{Instrument as _, debug};
 use super::control::{self, GoAway, Peer};
 use super::readers::Readers;
 use super::receive::{MessageReader, ReceiveError, ReceivedBody};
+use super::right_of_way::RightOfWay;
 use super::send::send_message;
 use super::stream::{RecvHalf, SendHalf};
 use super::{activity, certificates, close};
@@ -43,6 +44,7 @@ pub(crate) struct Link {
     certificates: Vec<CertificateDer<'static>>,
     peer: Arc<Peer>,
     readers: Arc<Readers>,
+    way: Arc<RightOfWay>,
     max_header_section: u32,
     accepting: Mutex<Accepting>,
     goaways: mpsc::Sender<GoAway>,
@@ -66,11 +68,12 @@ impl Link {
     pub(super) fn new(endpoint: Endpoint, connection: Connection, tuning: &Tuning) -> Self {
         let peer = Arc::new(Peer::new());
         let (goaways, wished) = mpsc::channel(1);
+        let way = Arc::new(RightOfWay::default());
         let control = {
-            let (connection, peer) = (connection.clone(), Arc::clone(&peer));
+            let (connection, peer, way) = (connection.clone(), Arc::clone(&peer), Arc::clone(&way));
             let max_header_section = tuning.max_header_section;
             async move {
-                control::watch(&connection, &peer, Role::Server, max_header_section, wished).await;
+                control::watch(&connection, &peer, &way, Role::Server, max_header_section, wished).await;
             }
         };
         Self {
@@ -79,6 +82,7 @@ impl Link {
             certificates: certificates(&connection),
             connection,
             peer,
+            way,
             max_header_section: tuning.max_header_section,
             accepting: Mutex::new(Accepting {
                 next: FIRST_STREAM,
@@ -110,7 +114,7 @@ impl Link {
             // One that panicked has reset its stream, and is no concern of the others.
             while calls.try_join_next().is_some() {}
             // Wrapped here, because a task can be dropped before it first runs.
-            let mut send = SendHalf::new(send);
+            let mut send = SendHalf::new(send, &self.way);
             // A handler may answer before it has read all of the request: to stop there is no error
             // (RFC 9114 §4.1.1).
             let mut recv = RecvHalf::new(recv, Code::NO_ERROR);
@@ -161,7 +165,7 @@ impl Link {
         let told = async {
             // It fails at once for whoever drains a link again, and where the frame cannot be sent.
             let _ = goaway_sent.await;
-            control::heard(&self.connection).await;
+            control::heard(&self.connection, &self.way).await;
         };
         tokio::select! {
             _ = async { tokio::join!(told, self.running.none_left()) } => {}
@@ -290,6 +294,9 @@ impl Call {
 
         let (parts, body) = response.into_parts();
         let standing = parts.extensions.get::<Standing>().is_some();
+        if standing {
+            send.raise_priority();
+        }
         let running = (!standing).then_some(self.running);
         let mut head = BytesMut::with_capacity(256);
         let size = head::encode_response(parts.status, &parts.headers, &mut head);

@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::pin;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -16,6 +16,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::close_for;
+use super::right_of_way::RightOfWay;
 use super::stream::{RecvHalf, SendHalf};
 use crate::rh3::Role;
 use crate::rh3::code::Code;
@@ -113,13 +114,14 @@ impl Peer {
 pub(super) async fn watch(
     connection: &Connection,
     peer: &Peer,
+    way: &Arc<RightOfWay>,
     role: Role,
     max_header_section: u32,
     mut goaways: mpsc::Receiver<GoAway>,
 ) {
     let _silent = peer.silent.clone().drop_guard();
     // Closing a control stream is an error (RFC 9114 §6.2.1): this one lives as long as the link.
-    let mut control = match timeout(CONTROL_TIMEOUT, open(connection, max_header_section)).await {
+    let mut control = match timeout(CONTROL_TIMEOUT, open(connection, way, max_header_section)).await {
         Ok(Ok(control)) => control,
         Ok(Err(_)) => return,
         Err(_) => {
@@ -165,9 +167,9 @@ pub(super) async fn watch(
 /// QUIC tells a sender only of single streams what has arrived. So one that means nothing is sent after all others: a
 /// peer that takes no such streams stops it once it has come to it, after what came before, and any other's QUIC
 /// acknowledges it. What was lost on the way may still be late.
-pub(super) async fn heard(connection: &Connection) {
+pub(super) async fn heard(connection: &Connection, way: &Arc<RightOfWay>) {
     let hearing = async {
-        let mut marker = SendHalf::new(connection.open_uni().await.ok()?);
+        let mut marker = SendHalf::new(connection.open_uni().await.ok()?, way);
         marker.let_all_others_go_first();
         let mut kind = BytesMut::new();
         h3_varint::put(&mut kind, stream_type::RESERVED);
@@ -179,8 +181,13 @@ pub(super) async fn heard(connection: &Connection) {
     let _ = timeout(HEARING_TIMEOUT, hearing).await;
 }
 
-async fn open(connection: &Connection, max_header_section: u32) -> Result<SendHalf, quinn::WriteError> {
-    let mut control = SendHalf::new(connection.open_uni().await?);
+async fn open(
+    connection: &Connection,
+    way: &Arc<RightOfWay>,
+    max_header_section: u32,
+) -> Result<SendHalf, quinn::WriteError> {
+    let mut control = SendHalf::new(connection.open_uni().await?, way);
+    control.raise_priority();
     let mut hello = BytesMut::new();
     h3_varint::put(&mut hello, stream_type::CONTROL);
     Settings::new(u64::from(max_header_section)).encode(&mut hello);

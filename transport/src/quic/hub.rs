@@ -18,11 +18,12 @@ use tracing::Instrument as _;
 use super::control::{self, Peer};
 use super::readers::Readers;
 use super::receive::{MessageReader, ReceiveError, ReceivedBody};
+use super::right_of_way::RightOfWay;
 use super::send::{SendError, send_message};
 use super::stream::{RecvHalf, SendHalf};
 use super::{activity, certificates, close};
 use crate::body::Body;
-use crate::link::{CallError, Delivered, LinkError};
+use crate::link::{CallError, Delivered, LinkError, Standing};
 use crate::liveness::Activity;
 use crate::rh3::code::Code;
 use crate::rh3::{Role, head};
@@ -41,6 +42,7 @@ struct Inner {
     certificates: Vec<CertificateDer<'static>>,
     peer: Arc<Peer>,
     readers: Arc<Readers>,
+    way: Arc<RightOfWay>,
     max_header_section: u32,
     _control: AbortOnDropHandle<()>,
 }
@@ -48,13 +50,14 @@ struct Inner {
 impl Link {
     pub(super) fn new(connection: Connection, tuning: &Tuning) -> Self {
         let peer = Arc::new(Peer::new());
+        let way = Arc::new(RightOfWay::default());
         let control = {
-            let (connection, peer) = (connection.clone(), Arc::clone(&peer));
+            let (connection, peer, way) = (connection.clone(), Arc::clone(&peer), Arc::clone(&way));
             let max_header_section = tuning.max_header_section;
             // A hub sends no GOAWAY: what it would say stops nothing.
             let (_, goaway) = mpsc::channel(1);
             async move {
-                control::watch(&connection, &peer, Role::Client, max_header_section, goaway).await;
+                control::watch(&connection, &peer, &way, Role::Client, max_header_section, goaway).await;
             }
         };
         Self(Arc::new(Inner {
@@ -62,6 +65,7 @@ impl Link {
             certificates: certificates(&connection),
             connection,
             peer,
+            way,
             max_header_section: tuning.max_header_section,
             _control: AbortOnDropHandle::new(tokio::spawn(control.in_current_span())),
         }))
@@ -82,6 +86,9 @@ impl Link {
 
         let (mut send, recv) = self.open().await?;
         let id = send.id();
+        if parts.extensions.get::<Standing>().is_some() {
+            send.raise_priority();
+        }
         let mut sending = Box::pin(async move { send_message(&mut send, head, body).await });
         // One poll sends the whole of most requests. What is left goes on beside the response, so that neither
         // direction waits for the other, and ends with it.
@@ -121,7 +128,10 @@ impl Link {
             delivered: Delivered::No,
             reason: lost.into(),
         })?;
-        Ok((SendHalf::new(send), RecvHalf::new(recv, Code::REQUEST_CANCELLED)))
+        Ok((
+            SendHalf::new(send, &self.0.way),
+            RecvHalf::new(recv, Code::REQUEST_CANCELLED),
+        ))
     }
 
     /// What it means for the call on the stream `id` that no response's head came.

@@ -12,6 +12,7 @@ pub(crate) mod endpoint;
 pub(crate) mod hub;
 pub(crate) mod readers;
 mod receive;
+mod right_of_way;
 mod send;
 mod starved;
 mod stream;

@@ -3,13 +3,15 @@
 //! quinn finishes a dropped `SendStream`, so that a call that was given up looks like one that ended well, and
 //! stops a dropped `RecvStream` with code 0, which is no code of HTTP/3.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use quinn::{ReadError, RecvStream, SendStream, WriteError};
+use quinn::{ReadError, RecvStream, SendStream, WriteError, Written};
 
+use super::right_of_way::RightOfWay;
 use super::varint;
 use crate::rh3::code::Code;
 
@@ -20,6 +22,9 @@ const SEGMENTS: usize = 8;
 #[derive(Debug)]
 pub(super) struct SendHalf {
     stream: SendStream,
+    way: Arc<RightOfWay>,
+    /// It carries what the link says about itself.
+    own: bool,
     finished: bool,
     bulk: bool,
 }
@@ -34,9 +39,12 @@ pub(super) struct RecvHalf {
 }
 
 impl SendHalf {
-    pub(super) fn new(stream: SendStream) -> Self {
+    /// `way` is the link's.
+    pub(super) fn new(stream: SendStream, way: &Arc<RightOfWay>) -> Self {
         Self {
             stream,
+            way: Arc::clone(way),
+            own: false,
             finished: false,
             bulk: false,
         }
@@ -49,7 +57,49 @@ impl SendHalf {
 
     /// Writes all of `chunks` without copying them; waits for the peer's and the path's credit.
     pub(super) async fn write(&mut self, chunks: &mut [Bytes]) -> Result<(), WriteError> {
-        self.stream.write_all_chunks(chunks).await
+        let mut rest = chunks;
+        while !rest.is_empty() {
+            let written = if self.own {
+                self.write_before_calls(rest).await?
+            } else {
+                self.write_some(rest).await?
+            };
+            rest = &mut rest[written.chunks..];
+        }
+        Ok(())
+    }
+
+    /// Writes what there is credit for, unless the link has something of its own to write.
+    async fn write_some(&mut self, chunks: &mut [Bytes]) -> Result<Written, WriteError> {
+        loop {
+            let written = poll_fn(|cx| {
+                if self.way.is_taken() {
+                    return Poll::Ready(None);
+                }
+                pin!(self.stream.write_chunks(chunks)).poll(cx).map(Some)
+            });
+            if let Some(written) = written.await {
+                return written;
+            }
+            tokio::select! {
+                () = self.way.clear() => {}
+                // A peer that wants no more of it need not be waited for: the write fails.
+                _ = self.stream.stopped() => return self.stream.write_chunks(chunks).await,
+            }
+        }
+    }
+
+    /// Writes what there is credit for, and has the calls wait until there is some.
+    async fn write_before_calls(&mut self, chunks: &mut [Bytes]) -> Result<Written, WriteError> {
+        let mut taken = None;
+        poll_fn(|cx| {
+            let written = pin!(self.stream.write_chunks(chunks)).poll(cx);
+            if written.is_pending() {
+                taken.get_or_insert_with(|| self.way.take());
+            }
+            written
+        })
+        .await
     }
 
     /// Ends the stream in order: everything written arrives.
@@ -72,10 +122,18 @@ impl SendHalf {
         self.stream.stopped()
     }
 
+    /// Goes before all calls from now on: this is what the link says about itself.
+    pub(super) fn raise_priority(&mut self) {
+        self.own = true;
+        let _ = self.stream.set_priority(1);
+    }
+
     /// Lets other streams go first from now on: this one is bulk.
     pub(super) fn lower_priority(&mut self) {
         self.bulk = true;
-        let _ = self.stream.set_priority(-1);
+        if !self.own {
+            let _ = self.stream.set_priority(-1);
+        }
     }
 
     /// Whether so much was sent that some of it may be on its way for long after [`finish`](Self::finish).

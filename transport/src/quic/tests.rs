@@ -21,6 +21,7 @@ mod handshakes;
 mod lifetimes;
 mod limits;
 mod liveness;
+mod many_calls;
 mod on_the_wire;
 mod restart;
 mod slow_readers;

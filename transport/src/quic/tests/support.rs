@@ -8,6 +8,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use http::{HeaderMap, Request, Response};
 use http_body::Frame;
 use http_body_util::{BodyExt as _, StreamBody};
+use quinn::TransportConfig;
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair};
 use rustls::RootCertStore;
@@ -160,8 +161,14 @@ impl Hub {
 
     /// An agent of bare quinn, and the hub's end of its link.
     pub(super) async fn bare_agent(&self) -> (HubLink, BarePeer) {
+        self.bare_agent_with(TransportConfig::default()).await
+    }
+
+    /// The same with QUIC's settings as the test wants them.
+    pub(super) async fn bare_agent_with(&self, transport: TransportConfig) -> (HubLink, BarePeer) {
         let tls = self.pki.client_tls(Some(self.pki.agent()));
-        let (hub, agent) = tokio::join!(self.accept(), within(bare_dial(tls, self.address)));
+        let dialing = bare_dial_with(tls, self.address, transport);
+        let (hub, agent) = tokio::join!(self.accept(), within(dialing));
         (hub, agent.unwrap())
     }
 }
@@ -196,13 +203,22 @@ pub(super) struct BarePeer {
 
 /// Dials as an agent whose HTTP/3 is the test's own.
 pub(super) async fn bare_dial(
+    tls: rustls::ClientConfig,
+    address: SocketAddr,
+) -> Result<BarePeer, quinn::ConnectionError> {
+    bare_dial_with(tls, address, TransportConfig::default()).await
+}
+
+async fn bare_dial_with(
     mut tls: rustls::ClientConfig,
     address: SocketAddr,
+    transport: TransportConfig,
 ) -> Result<BarePeer, quinn::ConnectionError> {
     if tls.alpn_protocols.is_empty() {
         tls.alpn_protocols = vec![ALPN.to_vec()];
     }
-    let config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()));
+    let mut config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()));
+    config.transport_config(Arc::new(transport));
     let endpoint = quinn::Endpoint::client(loopback()).unwrap();
     let connection = endpoint.connect_with(config, address, HUB).unwrap().await?;
     Ok(BarePeer {
@@ -213,10 +229,16 @@ pub(super) async fn bare_dial(
 
 /// An agent of ours, linked to a hub of bare quinn.
 pub(super) async fn bare_hub(tuning: Tuning) -> (BarePeer, AgentLink) {
+    bare_hub_with(tuning, TransportConfig::default()).await
+}
+
+/// The same with QUIC's settings as the test wants them.
+pub(super) async fn bare_hub_with(tuning: Tuning, transport: TransportConfig) -> (BarePeer, AgentLink) {
     let pki = Pki::new();
     let mut tls = pki.server_tls();
     tls.alpn_protocols = vec![ALPN.to_vec()];
-    let config = quinn::ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls).unwrap()));
+    let mut config = quinn::ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls).unwrap()));
+    config.transport_config(Arc::new(transport));
     let endpoint = quinn::Endpoint::server(config, loopback()).unwrap();
     let dialer = Dialer::new(pki.client_tls(Some(pki.agent())), tuning).unwrap();
     let accepting = async { endpoint.accept().await.unwrap().await.unwrap() };
