@@ -6,7 +6,8 @@
 //!
 //! Two signs are told apart. *Packets*: QUIC acknowledges whatever is sent, so a link on which something was sent, and
 //! nothing came back, is in doubt within a second. *Answers*: a heartbeat takes the way of calls, through both
-//! processes, so a peer whose packets go on arriving, but whose answer doesn't, stands still.
+//! processes, so a peer whose packets go on arriving, but whose answer doesn't, stands still; unless its calls go on, and
+//! the answer is only late because there are so many of them.
 
 use std::time::{Duration, Instant};
 
@@ -30,7 +31,7 @@ pub const DEAD_AFTER: Duration = Duration::from_millis(4500);
 /// So many round trips at the least, too.
 pub const DEAD_AFTER_ROUND_TRIPS: u32 = 12;
 
-/// A peer that doesn't answer a heartbeat for so long is dead, whatever else arrives from it.
+/// A peer that doesn't answer a heartbeat for so long, and carries nothing of any call, is dead, whatever else arrives.
 pub const UNRESPONSIVE_AFTER: Duration = Duration::from_secs(30);
 
 /// A longer round trip counts as this one: a peer that delays its acknowledgements cannot put off its death for ever.
@@ -48,13 +49,16 @@ pub const WATCH: Duration = Duration::from_millis(400);
 /// How far a heartbeat may be from its interval, so that many links do not beat together.
 const JITTER: f64 = 0.2;
 
-/// What a link has received and sent so far. Both only grow.
+/// What a link has received and sent so far. All of it only grows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Activity {
     /// Frames that came in authenticated packets: nobody but the peer can have sent them.
     pub received: u64,
     /// Frames sent that the peer has to acknowledge.
     pub sent: u64,
+    /// Those of the frames received that a peer doesn't send for long once its process stands still: content of streams, and
+    /// credit for what was read of them.
+    pub carried: u64,
 }
 
 /// A look at a link.
@@ -93,7 +97,10 @@ pub enum Dead {
         calls: usize,
     },
     /// Packets arrive, and answers don't: the peer's process stands still.
-    #[error("the peer did not answer heartbeat {sequence} for {:.1} s, though its packets arrive", .waited.as_secs_f64())]
+    #[error(
+        "the peer did not answer heartbeat {sequence}, nor carry on with a call, for {:.1} s, though its packets arrive",
+        .waited.as_secs_f64()
+    )]
     Unresponsive {
         /// The heartbeat.
         sequence: u64,
@@ -124,7 +131,8 @@ pub struct Liveness {
 #[derive(Clone, Copy, Debug)]
 struct Heartbeat {
     sequence: u64,
-    sent: Instant,
+    /// Since when nothing has shown that the peer's process goes on: when this was sent, or something was carried later.
+    waiting_since: Instant,
 }
 
 impl Liveness {
@@ -173,6 +181,11 @@ impl Liveness {
         if late > WATCH {
             self.forgive(late);
         }
+        if sample.activity.carried != self.seen.carried
+            && let Some(heartbeat) = &mut self.unanswered
+        {
+            heartbeat.waiting_since = now;
+        }
         if sample.activity.received != self.seen.received {
             self.seen = sample.activity;
             self.alive();
@@ -211,18 +224,22 @@ impl Liveness {
     /// This end stood still, and didn't look: what may have come meanwhile is still to be seen, and the time isn't the
     /// peer's fault.
     fn forgive(&mut self, late: Duration) {
-        let sent = self.unanswered.as_mut().map(|heartbeat| &mut heartbeat.sent);
-        let all = [self.unacknowledged.as_mut(), self.owed.as_mut(), sent];
+        let waiting = self.unanswered.as_mut();
+        let waiting = waiting.map(|heartbeat| &mut heartbeat.waiting_since);
+        let all = [self.unacknowledged.as_mut(), self.owed.as_mut(), waiting];
         for since in all.into_iter().flatten() {
             *since += late;
         }
     }
 
     fn dead(&self, now: Instant, calls: usize, limits: &Limits) -> Option<Dead> {
-        if let Some(Heartbeat { sequence, sent }) = self.unanswered
-            && now >= sent + limits.unresponsive
+        if let Some(Heartbeat {
+            sequence,
+            waiting_since,
+        }) = self.unanswered
+            && now >= waiting_since + limits.unresponsive
         {
-            let waited = now.saturating_duration_since(sent);
+            let waited = now.saturating_duration_since(waiting_since);
             return Some(Dead::Unresponsive { sequence, waited });
         }
         let silence = now.saturating_duration_since(self.silent_since(calls)?);
@@ -241,7 +258,7 @@ impl Liveness {
         self.sequence += 1;
         self.unanswered = Some(Heartbeat {
             sequence: self.sequence,
-            sent: now,
+            waiting_since: now,
         });
         // That it is sent, and so has to be acknowledged, is seen by the next look: where calls have used up all of the
         // credit that they share with it, it waits here, and the silence says nothing of the peer.
@@ -252,7 +269,7 @@ impl Liveness {
     /// When something can change next.
     fn next(&self, now: Instant, calls: usize, suspect: bool, limits: &Limits) -> Instant {
         let heartbeat = match self.unanswered {
-            Some(heartbeat) => heartbeat.sent + limits.unresponsive,
+            Some(heartbeat) => heartbeat.waiting_since + limits.unresponsive,
             None => self.heartbeat_at,
         };
         let watch = self.owed.map(|_| now + WATCH);

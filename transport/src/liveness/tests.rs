@@ -17,6 +17,8 @@ fn ms(milliseconds: u64) -> Duration {
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Peer {
     Lives,
+    /// Its calls go on, and its answers wait behind them.
+    Busy,
     /// Its system acknowledges, and its process doesn't answer.
     StandsStill,
     /// Nothing comes from it any more, not even what was under way.
@@ -124,6 +126,7 @@ impl Link {
                     self.unanswered = None;
                     self.liveness.answered(now, sequence);
                 }
+                (Peer::Busy, Arrival::Packet) => self.activity.carried += 1,
                 (_, Arrival::Packet) => {}
             }
             self.activity.received += 1;
@@ -403,6 +406,33 @@ fn short_calls_one_after_the_other_do_not_hide_a_silent_link() {
         assert!(link.now - begun < ms(10_000));
     }
     assert!(link.now - begun <= DEAD_AFTER + WATCH);
+}
+
+#[test]
+fn a_busy_peer_is_not_dead_though_its_answers_are_late() {
+    let mut link = Link::new(ms(40), 1);
+    link.begin();
+    link.peer = Peer::Busy;
+    for _ in 0..300 {
+        link.send();
+        link.pass(ms(1000));
+        assert_eq!(link.verdict.dead, None);
+    }
+    assert_eq!(link.heartbeats.len(), 1);
+
+    // From its last sign of work on it has the time that any peer has.
+    link.peer = Peer::StandsStill;
+    let since = link.now;
+    while link.verdict.dead.is_none() {
+        link.send();
+        link.pass(ms(1000));
+        assert!(link.now - since <= UNRESPONSIVE_AFTER + WATCH);
+    }
+    assert!(matches!(
+        link.verdict.dead,
+        Some(Dead::Unresponsive { sequence: 1, .. })
+    ));
+    assert!(link.now - since >= UNRESPONSIVE_AFTER - ms(1000));
 }
 
 #[test]

@@ -77,13 +77,16 @@ fn is_orderly(code: quinn::VarInt) -> bool {
 
 /// What a connection has received and sent, counted in frames of authenticated packets.
 ///
+/// A process that stands still reads and writes nothing: QUIC sends for it what was written before, and acknowledges. So the
+/// frames of streams, and those that give credit for what was read, are counted by themselves.
+///
 /// Of the frames sent, those count that a peer has to acknowledge (RFC 9000 §13.2.1), and whose loss says something of
 /// the link: a packet that probes for a larger MTU holds a PING, and is lost wherever the path takes no larger ones. A
 /// peer that knows of IMMEDIATE_ACK is sent one with it, and one instead of a PING where an acknowledgement is overdue.
 fn activity(connection: &quinn::Connection) -> Activity {
     let stats = connection.stats();
     let (rx, tx) = (&stats.frame_rx, &stats.frame_tx);
-    let either = |frames: &quinn::FrameStats| {
+    let carried = |frames: &quinn::FrameStats| {
         frames.stream
             + frames.reset_stream
             + frames.stop_sending
@@ -91,6 +94,9 @@ fn activity(connection: &quinn::Connection) -> Activity {
             + frames.max_stream_data
             + frames.max_streams_bidi
             + frames.max_streams_uni
+    };
+    let either = |frames: &quinn::FrameStats| {
+        carried(frames)
             + frames.data_blocked
             + frames.stream_data_blocked
             + frames.streams_blocked_bidi
@@ -101,6 +107,7 @@ fn activity(connection: &quinn::Connection) -> Activity {
     Activity {
         received: either(rx) + rx.acks,
         sent: either(tx).saturating_sub(mtu_probes) + tx.immediate_ack.saturating_sub(mtu_probes),
+        carried: carried(rx),
     }
 }
 
