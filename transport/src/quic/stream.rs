@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use quinn::{ReadError, RecvStream, SendStream, WriteError, Written};
+use futures_util::poll;
+use quinn::{ReadError, RecvStream, SendStream, StoppedError, WriteError, Written};
 
 use super::right_of_way::RightOfWay;
 use super::varint;
@@ -71,21 +72,36 @@ impl SendHalf {
 
     /// Writes what there is credit for, unless the link has something of its own to write.
     async fn write_some(&mut self, chunks: &mut [Bytes]) -> Result<Written, WriteError> {
-        loop {
-            let written = poll_fn(|cx| {
-                if self.way.is_taken() {
-                    return Poll::Ready(None);
+        // As a rule there is credit.
+        if !self.way.is_taken()
+            && let Poll::Ready(written) = poll!(pin!(self.stream.write_chunks(chunks)))
+        {
+            return written;
+        }
+        let stopped = self.stream.stopped();
+        let writing = async {
+            loop {
+                self.way.clear().await;
+                let written = poll_fn(|cx| {
+                    if self.way.is_taken() {
+                        return Poll::Ready(None);
+                    }
+                    pin!(self.stream.write_chunks(chunks)).poll(cx).map(Some)
+                });
+                if let Some(written) = written.await {
+                    return written;
                 }
-                pin!(self.stream.write_chunks(chunks)).poll(cx).map(Some)
-            });
-            if let Some(written) = written.await {
-                return written;
             }
-            tokio::select! {
-                () = self.way.clear() => {}
-                // A peer that wants no more of it need not be waited for: the write fails.
-                _ = self.stream.stopped() => return self.stream.write_chunks(chunks).await,
-            }
+        };
+        tokio::select! {
+            written = writing => written,
+            // Where the link has no credit, quinn's write does not look whether the peer wants any more of this stream.
+            stopped = stopped => Err(match stopped {
+                Ok(Some(code)) => WriteError::Stopped(code),
+                Ok(None) => WriteError::ClosedStream,
+                Err(StoppedError::ConnectionLost(lost)) => WriteError::ConnectionLost(lost),
+                Err(StoppedError::ZeroRttRejected) => WriteError::ZeroRttRejected,
+            }),
         }
     }
 

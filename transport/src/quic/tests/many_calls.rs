@@ -144,3 +144,39 @@ async fn the_link_s_own_response_goes_on_before_all_calls() {
     let (_bulk_send, first) = bulk.remove(0);
     the_message_is_first(first, own).await;
 }
+
+/// Has the peer stop a call that waits for the link's credit, and for the link's own call, if that `speaks`.
+async fn is_stopped_in_its_wait(speaks: bool) {
+    let hub = Hub::new(Tuning::default());
+    let (link, agent) = hub.bare_agent_with(little_credit()).await;
+    let begin = |request| {
+        let link = link.clone();
+        AbortOnDropHandle::new(tokio::spawn(async move { drop(call(&link, request).await) }))
+    };
+    let (say, said) = channel();
+    let mut own = request("/s/Standing", said);
+    own.extensions_mut().insert(Standing);
+    let _own = begin(own);
+    let _own_streams = agent.accept().await;
+    let (feed, body) = channel();
+    let _call = begin(request("/s/Stopped", body));
+    let (_call_send, mut stopped) = agent.accept().await;
+    let _bulk = flood(&link, &Arc::default()).await;
+    is_out_of_credit(&agent).await;
+    if speaks {
+        speak(&say).await;
+    }
+    speak(&feed).await;
+    stopped.stop(VarInt::from_u32(0)).unwrap();
+    within(feed.closed()).await;
+}
+
+#[tokio::test]
+async fn a_call_without_credit_sees_that_it_is_stopped() {
+    is_stopped_in_its_wait(false).await;
+}
+
+#[tokio::test]
+async fn a_call_that_lets_the_link_s_own_go_first_sees_that_it_is_stopped() {
+    is_stopped_in_its_wait(true).await;
+}
