@@ -1,18 +1,20 @@
 //! `adit call`: one gRPC call from the command line.
 
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use adit_certs::{AgentId, ClientName};
 use adit_client::call::{Call, CallError};
-use adit_client::codec::Codecs;
+use adit_client::codec::{Codecs, PayloadCodec};
 use adit_client::connection::Connection;
 use adit_client::input::Input;
 use adit_client::metadata::{Header, Route, Selector, metadata};
 use adit_client::target::{MethodName, Target};
 use adit_client::tls::Trust;
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use clap::builder::PossibleValuesParser;
 use tokio::time::Instant;
 
@@ -58,13 +60,24 @@ pub(crate) struct CallArgs {
         value_parser = humantime::parse_duration
     )]
     connect_timeout: Duration,
-    /// How requests and answers are written
+    /// How requests are written [default: as the file's name or its beginning says], and answers too unless --output
+    /// says otherwise [default: json]
+    #[arg(long, value_parser = PossibleValuesParser::new(Codecs::standard().names()))]
+    format: Option<String>,
+    /// How answers are written
     #[arg(
+        short,
         long,
-        default_value = "json",
+        value_name = "FORMAT",
         value_parser = PossibleValuesParser::new(Codecs::standard().names())
     )]
-    format: String,
+    output: Option<String>,
+    /// Leave out fields of the requests that their type does not have; otherwise they are errors
+    #[arg(long)]
+    allow_unknown: bool,
+    /// Print fields that have their default too
+    #[arg(long)]
+    emit_defaults: bool,
 }
 
 /// Makes the call. Answers go to standard output, and nothing else does.
@@ -78,9 +91,8 @@ pub(crate) async fn run(args: CallArgs) -> anyhow::Result<ExitCode> {
         dir,
         name: args.name.clone(),
     });
-    let codec = Codecs::standard()
-        .get(&args.format)
-        .with_context(|| format!("there is no format {:?}", args.format))?;
+    let output_codec = output_codec(&args)?;
+    let input_codec = input_codec(&args)?;
     let route = args.agent.map(Route::Agent).or(args.select.map(Route::Select));
     let metadata = metadata(&args.header, route.as_ref());
 
@@ -91,8 +103,10 @@ pub(crate) async fn run(args: CallArgs) -> anyhow::Result<ExitCode> {
     let call = Call {
         method: args.method,
         input: args.data,
-        input_codec: codec.clone(),
-        output_codec: codec,
+        input_codec,
+        allow_unknown: args.allow_unknown,
+        output_codec,
+        emit_defaults: args.emit_defaults,
         metadata,
         deadline,
     };
@@ -114,4 +128,35 @@ pub(crate) async fn run(args: CallArgs) -> anyhow::Result<ExitCode> {
             }
         }
     }
+}
+
+/// The codec that a flag names, that the file's name tells, or that finds it out.
+fn input_codec(args: &CallArgs) -> anyhow::Result<Arc<dyn PayloadCodec>> {
+    let codecs = Codecs::standard();
+    let of_file = match &args.data {
+        Some(Input::File(path)) => codecs.of_file(path),
+        _ => None,
+    };
+    match &args.format {
+        Some(name) => named(&codecs, name),
+        None => Ok(of_file.unwrap_or_else(|| codecs.guess())),
+    }
+}
+
+fn output_codec(args: &CallArgs) -> anyhow::Result<Arc<dyn PayloadCodec>> {
+    let name = args.output.as_ref().or(args.format.as_ref());
+    let codec = named(&Codecs::standard(), name.map_or("json", String::as_str))?;
+    if !codec.is_text() && std::io::stdout().is_terminal() {
+        bail!(
+            "answers as {} are not for a terminal: send standard output to a file or a pipe, or choose another --output",
+            codec.name()
+        );
+    }
+    Ok(codec)
+}
+
+fn named(codecs: &Codecs, name: &str) -> anyhow::Result<Arc<dyn PayloadCodec>> {
+    codecs
+        .get(name)
+        .with_context(|| format!("there is no format {name:?}"))
 }

@@ -19,7 +19,7 @@ use tonic::metadata::MetadataMap;
 use tonic::{CancellationHandle, Request, Status, Streaming};
 
 use crate::MAX_MESSAGE_SIZE;
-use crate::codec::{EncodeError, PayloadCodec};
+use crate::codec::{Codecs, DecodeOptions, EncodeError, EncodeOptions, JsonCodec, PayloadCodec};
 use crate::connection::{Channel, Connection};
 use crate::dynamic::DynamicCodec;
 use crate::input::{Input, InputError, Messages};
@@ -41,8 +41,12 @@ pub struct Call {
     pub input: Option<Input>,
     /// How the input is written.
     pub input_codec: Arc<dyn PayloadCodec>,
+    /// Fields of the input that its message does not have are left out; otherwise they are errors.
+    pub allow_unknown: bool,
     /// How answers are written.
     pub output_codec: Arc<dyn PayloadCodec>,
+    /// Fields without presence are written where they have their default too.
+    pub emit_defaults: bool,
     /// Metadata of the call, and of the reflection before it, so that a hub routes both alike.
     pub metadata: MetadataMap,
     /// When everything is to be over: learning the schema, reading the requests, and the call.
@@ -107,6 +111,21 @@ impl CallError {
 }
 
 impl Call {
+    /// A call without an input, whose answers are written as JSON.
+    pub fn new(method: MethodName) -> Self {
+        let codecs = Codecs::standard();
+        Self {
+            method,
+            input: None,
+            input_codec: codecs.guess(),
+            allow_unknown: false,
+            output_codec: Arc::new(JsonCodec::pretty()),
+            emit_defaults: false,
+            metadata: MetadataMap::new(),
+            deadline: None,
+        }
+    }
+
     /// Makes the call and writes each answer to `out`, whole and flushed, as it arrives.
     ///
     /// The one answer of a method that gives one is written only when the call has succeeded.
@@ -137,7 +156,12 @@ impl Call {
             let one = (!method.is_client_streaming()).then(|| DynamicMessage::new(message));
             return Ok(Requests::Known(one));
         };
-        let mut messages = Messages::open(input.clone(), &*self.input_codec, message)?;
+        let options = DecodeOptions {
+            many: method.is_client_streaming(),
+            allow_unknown: self.allow_unknown,
+            ..DecodeOptions::default()
+        };
+        let mut messages = Messages::open(input.clone(), &*self.input_codec, message, options)?;
         if method.is_client_streaming() {
             return Ok(Requests::Read(Box::new(messages)));
         }
@@ -176,6 +200,10 @@ impl Call {
         let mut stream = response.into_inner();
         let mut printer = Printer {
             codec: &*self.output_codec,
+            options: EncodeOptions {
+                many: method.is_server_streaming(),
+                emit_defaults: self.emit_defaults,
+            },
             out,
             answers: 0,
         };
@@ -317,6 +345,7 @@ impl Drop for RequestSender {
 /// Writes answers out, each of them whole or not at all.
 struct Printer<'a, W> {
     codec: &'a dyn PayloadCodec,
+    options: EncodeOptions,
     out: &'a mut W,
     answers: u64,
 }
@@ -324,7 +353,7 @@ struct Printer<'a, W> {
 impl<W: AsyncWrite + Unpin> Printer<'_, W> {
     async fn print(&mut self, answer: &DynamicMessage) -> Result<(), CallError> {
         let mut text = Vec::new();
-        self.codec.encode(answer, &mut text)?;
+        self.codec.encode(answer, self.options, &mut text)?;
         self.out.write_all(&text).await.map_err(CallError::Output)?;
         self.out.flush().await.map_err(CallError::Output)?;
         self.answers += 1;

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use prost_reflect::{DynamicMessage, MessageDescriptor};
 use tokio::sync::mpsc;
 
-use crate::codec::{DecodeError, PayloadCodec, PayloadDecoder};
+use crate::codec::{DecodeError, DecodeOptions, PayloadCodec, PayloadDecoder};
 
 /// How much is read from a file or a pipe at once, in bytes.
 const PIECE: usize = 64 * 1024;
@@ -87,6 +87,7 @@ impl Messages {
         input: Input,
         codec: &dyn PayloadCodec,
         message: MessageDescriptor,
+        options: DecodeOptions,
     ) -> Result<Self, InputError> {
         let pieces = Pieces::open(&input).map_err(|source| InputError::Read {
             input: input.clone(),
@@ -95,7 +96,7 @@ impl Messages {
         Ok(Self {
             input,
             pieces,
-            decoder: codec.decoder(message),
+            decoder: codec.decoder(message, options),
             ended: false,
         })
     }

@@ -19,6 +19,7 @@ pub mod input;
 pub mod metadata;
 pub mod schema;
 pub mod status;
+mod suggest;
 pub mod target;
 pub mod tls;
 

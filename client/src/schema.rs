@@ -1,6 +1,7 @@
 //! Where a method's description comes from. Today the server itself, by reflection; `.proto` files
 //! and descriptor sets are further variants of [`Schema`].
 
+mod editions;
 mod files;
 mod reflection;
 

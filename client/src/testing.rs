@@ -6,6 +6,8 @@
     reason = "tests fail by panicking"
 )]
 
+pub(crate) mod messages;
+
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -46,8 +48,21 @@ pub(crate) static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| {
     for file in &FILES.file {
         files.add(&prost::Message::encode_to_vec(file)).unwrap();
     }
+    // Of an edition, and so encoded by another compiler.
+    let vault: &[u8] = include_bytes!("testing/vault.binpb");
+    let set = <DescriptorSet as prost::Message>::decode(vault).unwrap();
+    for file in &set.file {
+        files.add(file).unwrap();
+    }
     files.into_pool().unwrap()
 });
+
+/// A `FileDescriptorSet` whose files are left as they are.
+#[derive(Clone, PartialEq, prost::Message)]
+struct DescriptorSet {
+    #[prost(bytes = "vec", repeated, tag = "1")]
+    file: Vec<Vec<u8>>,
+}
 
 pub(crate) fn message(name: &str) -> MessageDescriptor {
     POOL.get_message_by_name(name).unwrap()

@@ -115,6 +115,91 @@ async fn standard_input_and_output_are_a_conversation() {
 }
 
 #[tokio::test]
+async fn the_form_of_requests_and_that_of_answers_are_chosen_apart() {
+    let url = route_guide_server().await;
+    let method = "routeguide.RouteGuide/GetFeature";
+    let xml = "<Point><latitude>401000000</latitude><longitude>-749000000</longitude></Point>";
+    let yaml = "latitude: 401000000\nlongitude: -749000000\n";
+    let name = "Alder Bridge";
+
+    // Recognized, and then answered as JSON.
+    let json = r#"{"latitude": 401000000, "longitude": -749000000}"#;
+    for data in [json, xml, yaml, "latitude:401000000 longitude:-749000000"] {
+        let answer = succeeds(&url, &[method, "-d", data]).await;
+        assert!(answer.starts_with('{') && answer.contains(name), "{answer}");
+    }
+    // By the name of the file, which says more than its content.
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        format!("@{}", path.display())
+    };
+    let answer = succeeds(&url, &[method, "-d", &file("point.XML", xml), "--output", "yaml"]).await;
+    assert_eq!(
+        answer,
+        format!("name: {name}\nlocation:\n  latitude: 401000000\n  longitude: -749000000\n")
+    );
+    let said = fails(&url, &[method, "-d", &file("point.yaml", xml)], 1).await;
+    assert!(said.contains("point.yaml, line 1, column 1: "), "{said}");
+    // A flag says more than either.
+    let answer = succeeds(
+        &url,
+        &[
+            method,
+            "-d",
+            &file("p.json", yaml),
+            "--format",
+            "yaml",
+            "-o",
+            "xml",
+        ],
+    )
+    .await;
+    assert!(answer.starts_with("<Feature>\n  <name>Alder Bridge"), "{answer}");
+    // Alone it is for both.
+    let text = "latitude: 401000000 longitude: -749000000";
+    let answer = succeeds(&url, &[method, "-d", text, "--format", "text"]).await;
+    assert!(answer.starts_with("name: \"Alder Bridge"), "{answer}");
+    let answer = succeeds(&url, &[method, "-d", json, "-o", "ndjson"]).await;
+    assert_eq!(answer.lines().count(), 1, "{answer}");
+
+    // What one call writes another reads: three notes at one place are answered with three.
+    let note = r#"{"location": {"latitude": 1}, "message": "x"}"#;
+    let chat = "routeguide.RouteGuide/RouteChat";
+    for format in ["json", "ndjson", "yaml", "xml", "text", "binary"] {
+        let notes = adit_call(&url, &[chat, "-d", &note.repeat(3), "-o", format]).await;
+        let mut written = tempfile::NamedTempFile::new().unwrap();
+        written.write_all(&notes.stdout).unwrap();
+        let input = format!("@{}", written.path().display());
+        let answers = succeeds(&url, &[chat, "-d", &input, "--format", format, "-o", "ndjson"]).await;
+        assert_eq!(answers.lines().count(), 3, "{format}: {answers}");
+    }
+}
+
+#[tokio::test]
+async fn an_unknown_field_is_an_error_unless_it_is_allowed_and_defaults_are_shown_where_asked_for() {
+    let url = route_guide_server().await;
+    let method = "routeguide.RouteGuide/GetFeature";
+    let said = fails(&url, &[method, "-d", "latitud: 1"], 1).await;
+    assert!(
+        said.contains("has no field 'latitud'; did you mean 'latitude'?"),
+        "{said}"
+    );
+    let arguments = [
+        method,
+        "-d",
+        "latitud: 1",
+        "--allow-unknown",
+        "--emit-defaults",
+        "-o",
+        "yaml",
+    ];
+    let answer = succeeds(&url, &arguments).await;
+    assert_eq!(answer, "name: \"\"\nlocation:\n  latitude: 0\n  longitude: 0\n");
+}
+
+#[tokio::test]
 async fn exit_codes_tell_what_failed() {
     let url = route_guide_server().await;
     // 2: the command line.

@@ -7,7 +7,6 @@
 
 use std::io::{self, Write as _};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -17,7 +16,6 @@ use tokio::time::Instant;
 use tonic::Code;
 
 use super::{Call, CallError, Outcome};
-use crate::codec::JsonCodec;
 use crate::connection::{ConnectError, Connection};
 use crate::metadata::{Route, metadata};
 use crate::schema::ResolveError;
@@ -28,12 +26,8 @@ const WITHIN: Duration = Duration::from_secs(10);
 
 fn call(method: &str, data: Option<&str>) -> Call {
     Call {
-        method: method.parse().unwrap(),
         input: data.map(|data| data.parse().unwrap()),
-        input_codec: Arc::new(JsonCodec),
-        output_codec: Arc::new(JsonCodec),
-        metadata: tonic::metadata::MetadataMap::new(),
-        deadline: None,
+        ..Call::new(method.parse().unwrap())
     }
 }
 

@@ -1,4 +1,4 @@
-//! Protobuf's JSON mapping (<https://protobuf.dev/programming-guides/json/>), by `prost-reflect`.
+//! Protobuf's JSON mapping in JSON.
 //!
 //! Input may hold any number of messages, one after the other or one a line.
 
@@ -6,42 +6,67 @@ mod split;
 #[cfg(test)]
 mod tests;
 
-use prost_reflect::{DynamicMessage, Kind, MessageDescriptor, SerializeOptions};
+use prost_reflect::{DynamicMessage, MessageDescriptor};
 
-use super::{DecodeError, EncodeError, PayloadCodec, PayloadDecoder, Position};
-use crate::MAX_MESSAGE_SIZE;
-use split::{Document, Splitter};
+use super::document::{Document, too_long};
+use super::{DecodeError, DecodeOptions, EncodeError, EncodeOptions, PayloadCodec, PayloadDecoder, mapping};
+use split::Splitter;
 
-/// How many of a message's fields are named when one is not known.
-const FIELDS_NAMED: usize = 20;
-
-/// The codec `json`.
+/// The codecs `json` and `ndjson`, which read the same and write JSON over several lines or in one.
 #[derive(Clone, Copy, Debug)]
-pub struct JsonCodec;
+pub struct JsonCodec {
+    lines: bool,
+}
+
+impl JsonCodec {
+    /// `json`: indented, for people.
+    pub const fn pretty() -> Self {
+        Self { lines: false }
+    }
+
+    /// `ndjson`: each message is a line, for programs that read lines.
+    pub const fn lines() -> Self {
+        Self { lines: true }
+    }
+}
 
 impl PayloadCodec for JsonCodec {
     fn name(&self) -> &'static str {
-        "json"
+        if self.lines { "ndjson" } else { "json" }
     }
 
-    fn decoder(&self, message: MessageDescriptor) -> Box<dyn PayloadDecoder> {
+    fn extensions(&self) -> &'static [&'static str] {
+        if self.lines {
+            &["ndjson", "jsonl"]
+        } else {
+            &["json"]
+        }
+    }
+
+    fn recognizes(&self, beginning: &[u8]) -> bool {
+        matches!(beginning.first(), Some(b'{' | b'[' | b'"'))
+    }
+
+    fn decoder(&self, message: MessageDescriptor, options: DecodeOptions) -> Box<dyn PayloadDecoder> {
         Box::new(JsonDecoder {
             message,
-            splitter: Splitter::new(MAX_MESSAGE_SIZE),
+            options,
+            splitter: Splitter::new(options.max_size),
         })
     }
 
-    fn encode(&self, message: &DynamicMessage, out: &mut Vec<u8>) -> Result<(), EncodeError> {
-        let mut serializer = serde_json::Serializer::pretty(&mut *out);
-        message
-            .serialize_with_options(&mut serializer, &SerializeOptions::new())
-            .map_err(|error| EncodeError {
-                message: prost_reflect::ReflectMessage::descriptor(message)
-                    .full_name()
-                    .to_owned(),
-                format: self.name(),
-                problem: error.to_string(),
-            })?;
+    fn encode(
+        &self,
+        message: &DynamicMessage,
+        options: EncodeOptions,
+        out: &mut Vec<u8>,
+    ) -> Result<(), EncodeError> {
+        let written = if self.lines {
+            mapping::encode(message, &mut serde_json::Serializer::new(&mut *out), options)
+        } else {
+            mapping::encode(message, &mut serde_json::Serializer::pretty(&mut *out), options)
+        };
+        written.map_err(|error| EncodeError::new(message, self.name(), error))?;
         out.push(b'\n');
         Ok(())
     }
@@ -49,6 +74,7 @@ impl PayloadCodec for JsonCodec {
 
 struct JsonDecoder {
     message: MessageDescriptor,
+    options: DecodeOptions,
     splitter: Splitter,
 }
 
@@ -59,132 +85,63 @@ impl PayloadDecoder for JsonDecoder {
 
     fn next(&mut self) -> Result<Option<DynamicMessage>, DecodeError> {
         if let Some(document) = self.splitter.next() {
-            return decode(&self.message, &document).map(Some);
+            return self.decode(&document).map(Some);
         }
         match self.splitter.overflow() {
             None => Ok(None),
-            Some(document) => Err(too_long(&self.message, &document)),
+            Some(document) => Err(self.refuse(&document)),
         }
     }
 
     fn finish(&mut self) -> Result<Option<DynamicMessage>, DecodeError> {
-        self.splitter
-            .finish()
-            .map(|document| decode(&self.message, &document))
+        (self.splitter.finish())
+            .map(|document| self.decode(&document))
             .transpose()
     }
 }
 
-fn decode(message: &MessageDescriptor, document: &Document) -> Result<DynamicMessage, DecodeError> {
-    parse(message, document).map_err(|error| explain(message, document, &error))
-}
-
-fn parse(message: &MessageDescriptor, document: &Document) -> serde_json::Result<DynamicMessage> {
-    let mut json = serde_json::Deserializer::from_slice(&document.bytes);
-    let decoded = DynamicMessage::deserialize(message.clone(), &mut json)?;
-    json.end().map(|()| decoded)
-}
-
-/// What to say of a document that has been read up to the limit. More often than a message of that
-/// size it is a bracket that is never closed: what is wrong with its beginning says more than its
-/// length.
-fn too_long(message: &MessageDescriptor, document: &Document) -> DecodeError {
-    match parse(message, document) {
-        Err(error) if !error.is_eof() => explain(message, document, &error),
-        _ => DecodeError {
-            position: document.start,
-            field: None,
-            problem: format!("the message that begins here is longer than {MAX_MESSAGE_SIZE} bytes"),
-        },
+impl JsonDecoder {
+    fn decode(&self, document: &Document) -> Result<DynamicMessage, DecodeError> {
+        self.parse(document)
+            .map_err(|error| self.explain(document, &error))
     }
-}
 
-/// Reads a document that is known to be wrong once more, this time keeping account of the path.
-fn explain(message: &MessageDescriptor, document: &Document, error: &serde_json::Error) -> DecodeError {
-    let position = document.position_of(error);
-    let problem = without_position(error);
-    if error.is_eof() {
-        let problem = format!("{problem}; the message began at {}", document.start);
-        return DecodeError {
-            position,
-            field: None,
-            problem,
-        };
+    fn parse(&self, document: &Document) -> serde_json::Result<DynamicMessage> {
+        let mut json = serde_json::Deserializer::from_slice(&document.bytes);
+        let decoded = mapping::decode(&self.message, &mut json, self.options)?;
+        json.end().map(|()| decoded)
     }
-    if error.is_syntax() {
-        return DecodeError {
-            position,
-            field: None,
-            problem,
-        };
-    }
-    let mut json = serde_json::Deserializer::from_slice(&document.bytes);
-    let mut track = serde_path_to_error::Track::new();
-    let tracked = serde_path_to_error::Deserializer::new(&mut json, &mut track);
-    let _known_to_fail = DynamicMessage::deserialize(message.clone(), tracked);
-    let path = track.path();
-    let problem = match problem.strip_prefix("unrecognized field name ") {
-        Some(name) => unknown_field(name, message_at(message, &path)),
-        None => problem,
-    };
-    let field = Some(path.to_string()).filter(|path| path != ".");
-    DecodeError {
-        position,
-        field,
-        problem,
-    }
-}
 
-fn unknown_field(name: &str, message: Option<MessageDescriptor>) -> String {
-    let Some(message) = message else {
-        return format!("there is no field {name}");
-    };
-    let fields: Vec<_> = message
-        .fields()
-        .map(|field| field.json_name().to_owned())
-        .collect();
-    let known = match fields.len() {
-        0 => "it has no fields".to_owned(),
-        all if all > FIELDS_NAMED => {
-            format!(
-                "it has {all} fields, among them {}",
-                fields.get(..FIELDS_NAMED).unwrap_or_default().join(", ")
+    /// What to say of a document that has been read up to the limit. More often than a message of
+    /// that size it is a bracket that is never closed: what is wrong with its beginning says more
+    /// than its length.
+    fn refuse(&self, document: &Document) -> DecodeError {
+        match self.parse(document) {
+            Err(error) if !error.is_eof() => self.explain(document, &error),
+            _ => too_long(document, self.options.max_size),
+        }
+    }
+
+    fn explain(&self, document: &Document, error: &serde_json::Error) -> DecodeError {
+        let position = document.position(error.line(), error.column()).into();
+        let problem = without_position(error);
+        let (field, problem) = if error.is_eof() {
+            (
+                None,
+                format!("{problem}; the message began at {}", document.start),
             )
-        }
-        _ => format!("it has {}", fields.join(", ")),
-    };
-    format!("{} has no field {name}; {known}", message.full_name())
-}
-
-/// The type of the message at a path; `None` where the path leads through an Any or a Struct.
-fn message_at(root: &MessageDescriptor, path: &serde_path_to_error::Path) -> Option<MessageDescriptor> {
-    use serde_path_to_error::Segment;
-
-    let mut message = root.clone();
-    let mut in_map = false;
-    for segment in path {
-        match segment {
-            // The element of a list, or a key of a map: of the type that its field said.
-            Segment::Seq { .. } => {}
-            Segment::Map { .. } if in_map => in_map = false,
-            Segment::Map { key } => {
-                let field = message
-                    .get_field_by_json_name(key)
-                    .or_else(|| message.get_field_by_name(key))?;
-                in_map = field.is_map();
-                let kind = match field.kind() {
-                    Kind::Message(entry) if in_map => entry.map_entry_value_field().kind(),
-                    kind => kind,
-                };
-                match kind {
-                    Kind::Message(inner) => message = inner,
-                    _ => return None,
-                }
-            }
-            Segment::Enum { .. } | Segment::Unknown => return None,
+        } else if error.is_syntax() {
+            (None, problem)
+        } else {
+            let mut json = serde_json::Deserializer::from_slice(&document.bytes);
+            mapping::explain(&self.message, &mut json, self.options, &problem)
+        };
+        DecodeError {
+            position,
+            field,
+            problem,
         }
     }
-    (message.full_name() != "google.protobuf.Any").then_some(message)
 }
 
 /// `serde_json` ends its messages with a position inside the document.
@@ -192,10 +149,4 @@ fn without_position(error: &serde_json::Error) -> String {
     let text = error.to_string();
     let suffix = format!(" at line {} column {}", error.line(), error.column());
     text.strip_suffix(&suffix).map(ToOwned::to_owned).unwrap_or(text)
-}
-
-impl Document {
-    fn position_of(&self, error: &serde_json::Error) -> Position {
-        self.position(error.line(), error.column())
-    }
 }

@@ -7,7 +7,6 @@
 
 use std::num::NonZeroU16;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use adit_certs::{Authority, CredentialFiles, Credentials, Directory, Existing, Role, Subject, Validity};
@@ -15,7 +14,6 @@ use tonic::Code;
 
 use super::{ConnectError, Connection};
 use crate::call::{Call, CallError};
-use crate::codec::JsonCodec;
 use crate::testing::TestServer;
 use crate::tls::{Trust, TrustError};
 
@@ -59,14 +57,7 @@ fn trust(dir: &Path, name: Option<&str>) -> Trust {
 }
 
 async fn call(connection: &Connection) -> Result<u64, CallError> {
-    let call = Call {
-        method: "kitchen.Kitchen/Cook".parse().unwrap(),
-        input: None,
-        input_codec: Arc::new(JsonCodec),
-        output_codec: Arc::new(JsonCodec),
-        metadata: tonic::metadata::MetadataMap::new(),
-        deadline: None,
-    };
+    let call = Call::new("kitchen.Kitchen/Cook".parse().unwrap());
     call.run(connection, &mut Vec::new())
         .await
         .map(|outcome| outcome.answers)

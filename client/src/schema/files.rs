@@ -6,6 +6,8 @@ use prost::Message as _;
 use prost_reflect::{DescriptorError, DescriptorPool};
 use prost_types::FileDescriptorProto;
 
+use super::editions;
+
 /// How many files one schema may have.
 const MAX_FILES: usize = 2_048;
 /// How many bytes of descriptors one schema may have: 64 MiB.
@@ -42,7 +44,9 @@ impl Files {
         if self.bytes > MAX_BYTES {
             return Err(SchemaError::TooLarge);
         }
-        self.insert(FileDescriptorProto::decode(encoded)?)
+        let mut file = FileDescriptorProto::decode(encoded)?;
+        editions::lower(&mut file, encoded);
+        self.insert(file)
     }
 
     /// Adds a file of the well-known types from the copies that every program carries; false if it

@@ -1,42 +1,7 @@
 //! Cuts a stream of JSON values apart without reading them: brackets, strings and escapes are
 //! enough to know where a value ends.
 
-use bytes::{Buf, Bytes, BytesMut};
-
-use crate::codec::Position;
-
-/// The byte order mark that some editors put before UTF-8.
-const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
-
-/// One JSON value, or what stands in the place of one.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Document {
-    pub(super) bytes: Bytes,
-    /// Where its first character stands in the whole input.
-    pub(super) start: Position,
-}
-
-impl Document {
-    /// The place in the whole input of a place in this document: a line, counted from 1, and the
-    /// number of bytes in that line up to and including the one meant.
-    pub(super) fn position(&self, line: usize, column: usize) -> Position {
-        let line = line.max(1);
-        let text = self
-            .bytes
-            .split(|&byte| byte == b'\n')
-            .nth(line - 1)
-            .unwrap_or_default();
-        let characters = count_characters(text.get(..column).unwrap_or(text)).max(1);
-        Position {
-            line: self.start.line + line - 1,
-            column: if line == 1 {
-                self.start.column + characters - 1
-            } else {
-                characters
-            },
-        }
-    }
-}
+use crate::codec::document::{Document, Unread, is_blank};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -54,13 +19,8 @@ enum State {
 #[derive(Debug)]
 pub(super) struct Splitter {
     limit: usize,
-    buffer: BytesMut,
-    /// How much of the buffer has been looked at; all of it belongs to the value that has begun.
-    scanned: usize,
+    unread: Unread,
     state: State,
-    /// The place of the buffer's first byte.
-    position: Position,
-    at_start: bool,
 }
 
 impl Splitter {
@@ -68,16 +28,13 @@ impl Splitter {
     pub(super) fn new(limit: usize) -> Self {
         Self {
             limit,
-            buffer: BytesMut::new(),
-            scanned: 0,
+            unread: Unread::new(),
             state: State::Between,
-            position: Position { line: 1, column: 1 },
-            at_start: true,
         }
     }
 
     pub(super) fn feed(&mut self, piece: &[u8]) {
-        self.buffer.extend_from_slice(piece);
+        self.unread.feed(piece);
     }
 
     /// The next value, if its end is there and it is within the limit.
@@ -85,7 +42,8 @@ impl Splitter {
         if self.state == State::Between && !self.skip_to_value() {
             return None;
         }
-        while let Some(&byte) = self.buffer.get(self.scanned) {
+        let mut scanned = self.unread.scanned;
+        while let Some(&byte) = self.unread.bytes().get(scanned) {
             match self.state {
                 State::Between => self.state = State::beginning(byte),
                 State::Nested { depth } => match byte {
@@ -96,7 +54,7 @@ impl Splitter {
                         }
                     }
                     b'{' | b'[' => self.state = State::Nested { depth: depth + 1 },
-                    b'}' | b']' if depth == 1 => return self.take(self.scanned + 1),
+                    b'}' | b']' if depth == 1 => return Some(self.take(scanned + 1)),
                     b'}' | b']' => self.state = State::Nested { depth: depth - 1 },
                     _ => {}
                 },
@@ -108,62 +66,48 @@ impl Splitter {
                 }
                 State::String { depth, .. } => match byte {
                     b'\\' => self.state = State::String { depth, escaped: true },
-                    b'"' if depth == 0 => return self.take(self.scanned + 1),
+                    b'"' if depth == 0 => return Some(self.take(scanned + 1)),
                     b'"' => self.state = State::Nested { depth },
                     _ => {}
                 },
-                State::Scalar if ends_scalar(byte) => return self.take(self.scanned),
+                State::Scalar if ends_scalar(byte) => return Some(self.take(scanned)),
                 State::Scalar => {}
             }
-            self.scanned += 1;
-            if self.scanned > self.limit {
-                return None;
+            scanned += 1;
+            if scanned > self.limit {
+                break;
             }
         }
+        self.unread.scanned = scanned;
         None
     }
 
     /// What has been read of a value that has grown past the limit.
     pub(super) fn overflow(&mut self) -> Option<Document> {
-        if self.scanned <= self.limit {
-            return None;
-        }
-        self.take(self.scanned)
+        (self.unread.scanned > self.limit).then(|| self.take(self.unread.scanned))
     }
 
     /// At the end of the input: the value that has begun, complete or not.
     pub(super) fn finish(&mut self) -> Option<Document> {
         // A byte order mark that stopped short is no white space: it is shown to the parser.
-        if self.state == State::Between && !self.skip_to_value() && self.buffer.is_empty() {
+        if self.state == State::Between && !self.skip_to_value() && self.unread.bytes().is_empty() {
             return None;
         }
-        self.take(self.buffer.len())
+        Some(self.take(self.unread.bytes().len()))
     }
 
     /// Drops what may stand between values; true if a value has begun.
     fn skip_to_value(&mut self) -> bool {
-        if self.at_start {
-            if self.buffer.len() < BYTE_ORDER_MARK.len() && BYTE_ORDER_MARK.starts_with(&self.buffer) {
-                return false;
-            }
-            if self.buffer.starts_with(BYTE_ORDER_MARK) {
-                self.buffer.advance(BYTE_ORDER_MARK.len());
-            }
-            self.at_start = false;
+        if !self.unread.skip_mark() {
+            return false;
         }
-        let blank = self.buffer.iter().take_while(|byte| is_blank(**byte)).count();
-        let skipped = self.buffer.split_to(blank);
-        self.position = after(self.position, &skipped);
-        !self.buffer.is_empty()
+        self.unread.skip_blank();
+        !self.unread.bytes().is_empty()
     }
 
-    fn take(&mut self, length: usize) -> Option<Document> {
-        let bytes = self.buffer.split_to(length.min(self.buffer.len())).freeze();
-        let start = self.position;
-        self.position = after(start, &bytes);
+    fn take(&mut self, length: usize) -> Document {
         self.state = State::Between;
-        self.scanned = 0;
-        Some(Document { bytes, start })
+        self.unread.take(length)
     }
 }
 
@@ -180,29 +124,6 @@ impl State {
     }
 }
 
-/// RFC 8259, section 2.
-fn is_blank(byte: u8) -> bool {
-    matches!(byte, b' ' | b'\t' | b'\n' | b'\r')
-}
-
 fn ends_scalar(byte: u8) -> bool {
     is_blank(byte) || matches!(byte, b'{' | b'[' | b'"')
-}
-
-fn count_characters(text: &[u8]) -> usize {
-    text.iter().filter(|&&byte| byte & 0xC0 != 0x80).count()
-}
-
-/// The place after `bytes` that began at `position`.
-fn after(position: Position, bytes: &[u8]) -> Position {
-    match bytes.iter().rposition(|&byte| byte == b'\n') {
-        None => Position {
-            column: position.column + count_characters(bytes),
-            ..position
-        },
-        Some(last) => Position {
-            line: position.line + bytes.iter().filter(|&&byte| byte == b'\n').count(),
-            column: 1 + count_characters(bytes.get(last + 1..).unwrap_or_default()),
-        },
-    }
 }
