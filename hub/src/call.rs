@@ -110,11 +110,16 @@ impl Calls {
         client: &Principal,
     ) -> Result<Response<ResponseBody>, h2::Error> {
         let connect = request.method() == Method::CONNECT;
+        let wanted = response::grpc_type(request.headers());
         match self.forward(request).await {
-            Ok(response) => Ok(response),
+            Ok(mut response) => {
+                response::answer_in_kind(&mut response, wanted);
+                Ok(response)
+            }
             Err(Ending::Failed(failure)) => {
                 debug!(%failure, %client, "a call failed");
                 let mut response = response::failed(failure);
+                response::answer_in_kind(&mut response, wanted);
                 if connect {
                     // The 200 of gRPC's failures would say that there is a tunnel now (RFC 9110 §9.3.6).
                     *response.status_mut() = StatusCode::FORBIDDEN;

@@ -3,11 +3,11 @@
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use adit_proto::failure::Failure;
+use adit_proto::failure::{ADIT_ERROR, Failure};
 use adit_transport::{Body, BodyError};
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, Response};
+use http::{HeaderMap, HeaderValue, Response};
 use http_body::{Body as HttpBody, Frame};
 use http_body_util::BodyExt as _;
 use tracing::debug;
@@ -44,6 +44,21 @@ pub(crate) fn is_grpc(metadata: &HeaderMap) -> bool {
     metadata
         .get(CONTENT_TYPE)
         .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+}
+
+/// The content type of a request, if it is one of gRPC: `application/grpc`, as a rule with the messages' form behind it.
+pub(crate) fn grpc_type(metadata: &HeaderMap) -> Option<HeaderValue> {
+    is_grpc(metadata).then(|| metadata[CONTENT_TYPE].clone())
+}
+
+/// Gives a failure of the tunnel's making the content type of its request: there are clients to which another one is no
+/// answer of gRPC's.
+pub(crate) fn answer_in_kind<B>(response: &mut Response<B>, wanted: Option<HeaderValue>) {
+    if let Some(wanted) = wanted
+        && response.headers().contains_key(ADIT_ERROR)
+    {
+        response.headers_mut().insert(CONTENT_TYPE, wanted);
+    }
 }
 
 /// A response that the hub makes itself.

@@ -164,16 +164,21 @@ async fn the_form_of_requests_and_that_of_answers_are_chosen_apart() {
     let answer = succeeds(&url, &[method, "-d", json, "-o", "ndjson"]).await;
     assert_eq!(answer.lines().count(), 1, "{answer}");
 
-    // What one call writes another reads: three notes at one place are answered with three.
-    let note = r#"{"location": {"latitude": 1}, "message": "x"}"#;
+    // What one call writes another reads. A note is answered with those that were left at its place before: three with
+    // 0 + 1 + 2 of them, and three more with 3 + 4 + 5.
     let chat = "routeguide.RouteGuide/RouteChat";
-    for format in ["json", "ndjson", "yaml", "xml", "text", "binary"] {
+    for (place, format) in ["json", "ndjson", "yaml", "xml", "text", "binary"]
+        .iter()
+        .enumerate()
+    {
+        // Nobody else's: the service remembers the notes of all calls.
+        let note = format!(r#"{{"location": {{"latitude": {place}, "longitude": 1}}, "message": "x"}}"#);
         let notes = adit_call(&url, &[chat, "-d", &note.repeat(3), "-o", format]).await;
         let mut written = tempfile::NamedTempFile::new().unwrap();
         written.write_all(&notes.stdout).unwrap();
         let input = format!("@{}", written.path().display());
         let answers = succeeds(&url, &[chat, "-d", &input, "--format", format, "-o", "ndjson"]).await;
-        assert_eq!(answers.lines().count(), 3, "{format}: {answers}");
+        assert_eq!(answers.lines().count(), 12, "{format}: {answers}");
     }
 }
 

@@ -222,6 +222,38 @@ async fn a_target_that_is_no_agent_id_is_the_clients_mistake() {
 }
 
 #[tokio::test]
+async fn a_failure_has_the_content_type_of_its_request() {
+    let world = World::new();
+    let hub = world
+        .hub_with(|hub| hub.reconnect_grace(Duration::from_millis(1)))
+        .await;
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let _agent = world.agent(&hub, "site-a", &format!("http://{nobody}"));
+    let client = RawClient::connect(hub.clients).await;
+    let reached =
+        async { while client.get_at("site-a", "/a.B/C").await.told()["adit-error"] != "upstream-refused" {} };
+    soon(reached).await;
+    // Of the hub's making, and of the agent's.
+    for (agent, reason) in [("nobody", "agent-offline"), ("site-a", "upstream-refused")] {
+        for kind in [
+            "application/grpc",
+            "application/grpc+json",
+            "application/grpc;x=y",
+        ] {
+            let mut call = to(agent, "/a.B/C");
+            call.headers_mut()
+                .insert("content-type", HeaderValue::from_static(kind));
+            let reply = client.get(call).await;
+            assert_eq!(reply.told()["adit-error"], reason, "{reply:?}");
+            assert_eq!(reply.head.headers["content-type"], kind, "{agent}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn an_agent_that_is_full_refuses_the_next_call_only() {
     let world = World::new();
     let hub = world.hub().await;

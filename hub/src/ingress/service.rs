@@ -77,7 +77,9 @@ impl Service {
             Err(full) => {
                 let failure = status::too_many_calls(&self.principal, full.limit);
                 tracing::debug!(%failure, "a call failed");
-                return Ok(response::failed(failure).map(CountedBody::free));
+                let mut response = response::failed(failure);
+                response::answer_in_kind(&mut response, response::grpc_type(request.headers()));
+                return Ok(response.map(CountedBody::free));
             }
         };
         let given_up = Arc::new(AtomicBool::new(false));
