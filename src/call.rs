@@ -12,10 +12,12 @@ use adit_client::codec::{Codecs, PayloadCodec};
 use adit_client::connection::Connection;
 use adit_client::input::Input;
 use adit_client::metadata::{Header, Route, Selector, metadata};
+use adit_client::schema::{Cache, Sources};
 use adit_client::target::{MethodName, Target};
 use adit_client::tls::Trust;
 use anyhow::{Context as _, bail};
 use clap::builder::PossibleValuesParser;
+use etcetera::BaseStrategy as _;
 use tokio::time::Instant;
 
 /// What a failed call's exit code is counted from: the gRPC status is added to it.
@@ -46,6 +48,22 @@ pub(crate) struct CallArgs {
     /// takes a stream. Without it, a method that takes one message gets an empty one
     #[arg(short, long, value_name = "DATA")]
     data: Option<Input>,
+    /// Describe the method with a .proto file rather than by asking the server; what it does not describe is asked. May
+    /// be repeated
+    #[arg(long, value_name = "FILE")]
+    proto: Vec<PathBuf>,
+    /// Where files that a .proto file imports are looked for, before its own folder. May be repeated
+    #[arg(short = 'I', long, value_name = "DIR", requires = "proto")]
+    import_path: Vec<PathBuf>,
+    /// The same with a descriptor set, as protoc and buf write it. May be repeated
+    #[arg(long, value_name = "FILE")]
+    descriptor_set: Vec<PathBuf>,
+    /// Never ask the server to describe the method
+    #[arg(long)]
+    no_reflection: bool,
+    /// Neither use nor keep what an earlier call has learnt of the method
+    #[arg(long)]
+    no_cache: bool,
     /// Metadata to send, 'key: value'; base64 where the key ends in -bin. May be repeated
     #[arg(short = 'H', long, value_name = "KEY: VALUE", value_delimiter = '\n')]
     header: Vec<Header>,
@@ -93,6 +111,7 @@ pub(crate) async fn run(args: CallArgs) -> anyhow::Result<ExitCode> {
     });
     let output_codec = output_codec(&args)?;
     let input_codec = input_codec(&args)?;
+    let schema = sources(&args)?;
     let route = args.agent.map(Route::Agent).or(args.select.map(Route::Select));
     let metadata = metadata(&args.header, route.as_ref());
 
@@ -101,6 +120,7 @@ pub(crate) async fn run(args: CallArgs) -> anyhow::Result<ExitCode> {
         .map_or(args.connect_timeout, |timeout| timeout.min(args.connect_timeout));
     let connection = Connection::open(&args.hub, &trust, connect_timeout).await?;
     let call = Call {
+        schema,
         method: args.method,
         input: args.data,
         input_codec,
@@ -128,6 +148,23 @@ pub(crate) async fn run(args: CallArgs) -> anyhow::Result<ExitCode> {
             }
         }
     }
+}
+
+/// Where the method's description comes from.
+fn sources(args: &CallArgs) -> anyhow::Result<Sources> {
+    let sources = Sources::reflection()
+        .with_files(&args.proto, &args.import_path, &args.descriptor_set)?
+        .with_cache(if args.no_cache { None } else { cache() });
+    Ok(match args.no_reflection {
+        true => sources.without_reflection(),
+        false => sources,
+    })
+}
+
+/// The folder for what can be learnt again, if this user has one.
+fn cache() -> Option<Cache> {
+    let folders = etcetera::choose_base_strategy().ok()?;
+    Some(Cache::new(folders.cache_dir().join("adit").join("schemas")))
 }
 
 /// The codec that a flag names, that the file's name tells, or that finds it out.

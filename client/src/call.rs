@@ -10,20 +10,21 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use futures_util::future::Fuse;
 use futures_util::stream;
-use prost_reflect::{DynamicMessage, MethodDescriptor};
+use prost::Message as _;
+use prost_reflect::{DynamicMessage, MethodDescriptor, ReflectMessage as _, Value};
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tonic::client::Grpc;
 use tonic::metadata::MetadataMap;
-use tonic::{CancellationHandle, Request, Status, Streaming};
+use tonic::{CancellationHandle, Code, Request, Status, Streaming};
 
 use crate::MAX_MESSAGE_SIZE;
 use crate::codec::{Codecs, DecodeOptions, EncodeError, EncodeOptions, JsonCodec, PayloadCodec};
 use crate::connection::{Channel, Connection};
-use crate::dynamic::DynamicCodec;
+use crate::dynamic::{DynamicCodec, MISMATCH};
 use crate::input::{Input, InputError, Messages};
-use crate::schema::{ResolveError, Schema};
+use crate::schema::{Origin, ResolveError, Schema, Sources};
 use crate::status::Failure;
 use crate::target::MethodName;
 
@@ -47,6 +48,8 @@ pub struct Call {
     pub output_codec: Arc<dyn PayloadCodec>,
     /// Fields without presence are written where they have their default too.
     pub emit_defaults: bool,
+    /// Where the method's description comes from.
+    pub schema: Sources,
     /// Metadata of the call, and of the reflection before it, so that a hub routes both alike.
     pub metadata: MetadataMap,
     /// When everything is to be over: learning the schema, reading the requests, and the call.
@@ -110,6 +113,21 @@ impl CallError {
     }
 }
 
+impl CallError {
+    /// True if it may be so because the description is not, or not any more, the service's.
+    fn is_mismatch(&self) -> bool {
+        match self {
+            Self::Input(InputError::Decode { .. }) => true,
+            Self::Failed(failure) => {
+                let status = failure.status();
+                let undecodable = status.code() == Code::Internal && status.message().contains(MISMATCH);
+                failure.tunnel_reason().is_none() && (undecodable || status.code() == Code::Unimplemented)
+            }
+            _ => false,
+        }
+    }
+}
+
 impl Call {
     /// A call without an input, whose answers are written as JSON.
     pub fn new(method: MethodName) -> Self {
@@ -121,6 +139,7 @@ impl Call {
             allow_unknown: false,
             output_codec: Arc::new(JsonCodec::pretty()),
             emit_defaults: false,
+            schema: Sources::reflection(),
             metadata: MetadataMap::new(),
             deadline: None,
         }
@@ -134,19 +153,24 @@ impl Call {
         connection: &Connection,
         out: &mut (impl AsyncWrite + Unpin),
     ) -> Result<Outcome, CallError> {
-        let mut schema = Schema::reflected(connection, self.metadata.clone());
+        let mut schema = Schema::new(&self.schema, connection, self.metadata.clone(), &self.method);
         let resolve_by = self.deadline.unwrap_or_else(|| Instant::now() + RESOLVE_TIMEOUT);
-        let method = by(resolve_by, schema.method(&self.method))
-            .await
-            .unwrap_or_else(|| Err(expired().into()))?;
-
-        let requests = match self.deadline {
-            None => self.requests(&method).await?,
-            Some(deadline) => by(deadline, self.requests(&method))
-                .await
-                .unwrap_or_else(|| Err(expired().into()))?,
+        let (mut method, origin) = in_time(Some(resolve_by), schema.method(&self.method)).await?;
+        let is_cached = origin == Origin::Cache;
+        let requests = match in_time(self.deadline, self.requests(&method)).await {
+            // The service may have changed since. What came through a pipe cannot be read again.
+            Err(error) if is_cached && error.is_mismatch() && self.input != Some(Input::Stdin) => {
+                method = in_time(Some(resolve_by), schema.learn(&self.method)).await?;
+                in_time(self.deadline, self.requests(&method)).await?
+            }
+            requests => requests?,
         };
-        self.exchange(connection, &method, requests, out).await
+        let cached = is_cached.then_some(&mut schema);
+        let exchanged = self.exchange(connection, method, cached, requests, out).await;
+        if is_cached && exchanged.as_ref().is_err_and(CallError::is_mismatch) {
+            schema.forget();
+        }
+        exchanged
     }
 
     /// Opens the input; for a method that takes one message, reads it to the end.
@@ -178,11 +202,13 @@ impl Call {
     async fn exchange(
         &self,
         connection: &Connection,
-        method: &MethodDescriptor,
+        mut method: MethodDescriptor,
+        mut cached: Option<&mut Schema<'_>>,
         requests: Requests,
         out: &mut (impl AsyncWrite + Unpin),
     ) -> Result<Outcome, CallError> {
-        let failed = |status| CallError::Failed(Failure::new(status, method.parent_pool()));
+        let pool = method.parent_pool().clone();
+        let failed = |status| CallError::Failed(Failure::new(status, &pool));
         let (sender, request) = self.request();
         let mut feeding = pin!(requests.feed(sender).fuse());
 
@@ -208,11 +234,21 @@ impl Call {
             answers: 0,
         };
         let mut held = None;
-        while let Some(answer) = self
+        while let Some(mut answer) = self
             .drive(feeding.as_mut(), stream.message())
             .await?
             .map_err(failed)?
         {
+            // The service has learnt something since its description was cached.
+            if has_unknown(&answer)
+                && let Some(schema) = cached.take()
+            {
+                let learning = in_time(self.deadline, schema.learn(&self.method));
+                method = learning.await?;
+                answer = understood(&answer, &method)?;
+            } else if *answer.descriptor().parent_pool() != *method.parent_pool() {
+                answer = understood(&answer, &method)?;
+            }
             if method.is_server_streaming() {
                 printer.print(&answer).await?;
             } else if held.replace(answer).is_some() {
@@ -361,9 +397,43 @@ impl<W: AsyncWrite + Unpin> Printer<'_, W> {
     }
 }
 
-/// What comes in time; `None` once the deadline has passed.
-async fn by<T>(deadline: Instant, work: impl Future<Output = T>) -> Option<T> {
-    tokio::time::timeout_at(deadline, work).await.ok()
+/// What comes before the deadline.
+async fn in_time<T, E: Into<CallError>>(
+    deadline: Option<Instant>,
+    work: impl Future<Output = Result<T, E>>,
+) -> Result<T, CallError> {
+    let worked = match deadline {
+        None => work.await,
+        Some(deadline) => match tokio::time::timeout_at(deadline, work).await {
+            Ok(worked) => worked,
+            Err(_elapsed) => return Err(expired().into()),
+        },
+    };
+    worked.map_err(Into::into)
+}
+
+/// True if a message or one in it has fields that its description does not have.
+fn has_unknown(message: &DynamicMessage) -> bool {
+    fn in_value(value: &Value) -> bool {
+        match value {
+            Value::Message(message) => has_unknown(message),
+            Value::List(items) => items.iter().any(in_value),
+            Value::Map(entries) => entries.values().any(in_value),
+            _ => false,
+        }
+    }
+    message.unknown_fields().next().is_some() || message.fields().any(|(_, value)| in_value(value))
+}
+
+/// The same answer by another description.
+fn understood(answer: &DynamicMessage, method: &MethodDescriptor) -> Result<DynamicMessage, CallError> {
+    DynamicMessage::decode(method.output(), &answer.encode_to_vec()[..]).map_err(|error| {
+        let status = Status::internal(format!(
+            "the answer is not a {}: {error}",
+            method.output().full_name()
+        ));
+        CallError::Failed(Failure::new(status, method.parent_pool()))
+    })
 }
 
 async fn passed(deadline: Option<Instant>) {

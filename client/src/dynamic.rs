@@ -6,6 +6,9 @@ use prost_reflect::{DynamicMessage, MessageDescriptor};
 use tonic::Status;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 
+/// What is said of a message that cannot be decoded.
+pub(crate) const MISMATCH: &str = "the schema does not match the service";
+
 /// Encodes any message; decodes messages of one type.
 #[derive(Clone)]
 pub struct DynamicCodec {
@@ -66,7 +69,7 @@ impl Decoder for DynamicDecoder {
             .map(Some)
             .map_err(|error| {
                 Status::internal(format!(
-                    "the message received is not a {}: {error}; the schema does not match the service",
+                    "the message received is not a {}: {error}; {MISMATCH}",
                     self.message.full_name()
                 ))
             })

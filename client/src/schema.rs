@@ -1,36 +1,104 @@
-//! Where a method's description comes from. Today the server itself, by reflection; `.proto` files
-//! and descriptor sets are further variants of [`Schema`].
+//! Where a method's description comes from: files, the server itself by reflection, and what reflection
+//! said a while ago.
 
+mod bundled;
+mod cache;
 mod editions;
 mod files;
+mod local;
 mod reflection;
+
+use std::path::PathBuf;
 
 use prost_reflect::MethodDescriptor;
 use tonic::metadata::MetadataMap;
 
 use crate::connection::Connection;
 use crate::status::{Failure, printable};
+use crate::suggest;
 use crate::target::MethodName;
-#[cfg(test)]
+pub use cache::{Cache, MAX_AGE as CACHE_MAX_AGE};
 pub(crate) use files::Files;
 pub use files::SchemaError;
+#[cfg(test)]
+pub(crate) use local::DescriptorSet;
+pub use local::LocalError;
 use reflection::Reflection;
 
 /// How many names of what there is an error lists.
 const NAMES_LISTED: usize = 50;
 
-/// A source of descriptions.
-pub struct Schema(Source);
+/// Where descriptions may come from, in the order in which they are asked: files, then the cache, then
+/// the server.
+#[derive(Default)]
+pub struct Sources {
+    files: Option<Files>,
+    cache: Option<Cache>,
+    without_reflection: bool,
+}
 
-enum Source {
-    Reflection(Reflection),
+impl Sources {
+    /// The server, by reflection.
+    pub fn reflection() -> Self {
+        Self::default()
+    }
+
+    /// Reads `.proto` files and descriptor sets. Imports are looked for in `import_paths`, then beside
+    /// the file.
+    ///
+    /// # Errors
+    ///
+    /// A file cannot be read, or the files are no schema.
+    pub fn with_files(
+        mut self,
+        protos: &[PathBuf],
+        import_paths: &[PathBuf],
+        descriptor_sets: &[PathBuf],
+    ) -> Result<Self, LocalError> {
+        if !protos.is_empty() || !descriptor_sets.is_empty() {
+            self.files = Some(local::load(protos, import_paths, descriptor_sets)?);
+        }
+        Ok(self)
+    }
+
+    /// Keeps what reflection says.
+    #[must_use]
+    pub fn with_cache(mut self, cache: Option<Cache>) -> Self {
+        self.cache = cache;
+        self
+    }
+
+    /// Never asks the server.
+    #[must_use]
+    pub fn without_reflection(mut self) -> Self {
+        self.without_reflection = true;
+        self
+    }
+}
+
+/// What one call knows, and can learn, of its method.
+pub struct Schema<'a> {
+    sources: &'a Sources,
+    entry: Option<cache::Entry>,
+    reflection: Reflection,
+}
+
+/// How a description was come by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// From files.
+    Files,
+    /// From what reflection said in an earlier call.
+    Cache,
+    /// From the server.
+    Reflection,
 }
 
 /// Why a method cannot be described.
 #[derive(Debug, thiserror::Error)]
 pub enum ResolveError {
     /// There is no such service.
-    #[error("there is no service {service:?}{}", list("services", available))]
+    #[error("there is no service {service:?}{}", list("services", service, available))]
     UnknownService {
         /// The name asked for.
         service: String,
@@ -38,7 +106,7 @@ pub enum ResolveError {
         available: Vec<String>,
     },
     /// The service has no such method.
-    #[error("{service} has no method {method:?}{}", list("methods", available))]
+    #[error("{service} has no method {method:?}{}", list("methods", method, available))]
     UnknownMethod {
         /// The service.
         service: String,
@@ -50,9 +118,15 @@ pub enum ResolveError {
     /// The server does not describe its services.
     #[error(
         "the server does not offer reflection (neither grpc.reflection.v1 nor v1alpha), so nothing is known of {method}; \
-         turn reflection on in the server"
+         turn reflection on in the server, or describe the method with --proto or --descriptor-set"
     )]
     NoReflection {
+        /// The method.
+        method: String,
+    },
+    /// The files given do not describe the method, and the server was not to be asked.
+    #[error("no file given describes {method}, and the server is not asked (--no-reflection)")]
+    NotAsked {
         /// The method.
         method: String,
     },
@@ -65,7 +139,7 @@ pub enum ResolveError {
         problem: String,
     },
     /// The descriptions that came do not make a schema.
-    #[error("the server's description of {service} cannot be used: {source}")]
+    #[error("the description of {service} cannot be used: {source}")]
     Unusable {
         /// The service.
         service: String,
@@ -77,32 +151,109 @@ pub enum ResolveError {
     Failed(#[from] Failure),
 }
 
-impl Schema {
-    /// Asks the server, with the metadata of the call, so that it is the same server.
-    pub fn reflected(connection: &Connection, metadata: MetadataMap) -> Self {
-        Self(Source::Reflection(Reflection::new(connection, metadata)))
+impl<'a> Schema<'a> {
+    /// Asks the server, where it does, with the metadata of the call, so that it is the same server.
+    pub fn new(
+        sources: &'a Sources,
+        connection: &Connection,
+        metadata: MetadataMap,
+        name: &MethodName,
+    ) -> Self {
+        let entry = sources.cache.as_ref();
+        let entry = entry.and_then(|cache| cache.entry(connection.origin(), &metadata, &name.service));
+        Self {
+            sources,
+            entry,
+            reflection: Reflection::new(connection, metadata),
+        }
     }
 
     /// The method's description, and with it those of all messages that it can come to.
-    pub async fn method(&mut self, name: &MethodName) -> Result<MethodDescriptor, ResolveError> {
-        let service = match &mut self.0 {
-            Source::Reflection(reflection) => reflection.service(name).await?,
-        };
-        service
-            .methods()
-            .find(|method| method.name() == name.method)
-            .ok_or_else(|| ResolveError::UnknownMethod {
-                service: name.service.clone(),
-                method: name.method.clone(),
-                available: service.methods().map(|method| method.name().to_owned()).collect(),
-            })
+    pub async fn method(&mut self, name: &MethodName) -> Result<(MethodDescriptor, Origin), ResolveError> {
+        if let Some(files) = &self.sources.files {
+            let mut all = Files::default();
+            all.add_all(files).map_err(|source| unusable(name, source))?;
+            match method_in(all, name) {
+                // What the files do not have, the server may.
+                Err(ResolveError::UnknownService { .. }) if !self.sources.without_reflection => {}
+                found => return found.map(|method| (method, Origin::Files)),
+            }
+        }
+        if let Some(files) = self.entry.as_ref().and_then(cache::Entry::load)
+            && let Ok(method) = self
+                .completed(files, name)
+                .and_then(|files| method_in(files, name))
+        {
+            return Ok((method, Origin::Cache));
+        }
+        self.learn(name).await.map(|method| (method, Origin::Reflection))
+    }
+
+    /// The method's description as the server gives it now.
+    pub async fn learn(&mut self, name: &MethodName) -> Result<MethodDescriptor, ResolveError> {
+        if self.sources.without_reflection {
+            return Err(ResolveError::NotAsked {
+                method: name.to_string(),
+            });
+        }
+        self.forget();
+        let learnt = self.reflection.service(name).await?;
+        if let Some(entry) = &self.entry {
+            entry.store(&learnt);
+        }
+        method_in(self.completed(learnt, name)?, name)
+    }
+
+    /// Drops what is in the cache, if it is wrong.
+    pub fn forget(&self) {
+        if let Some(entry) = &self.entry {
+            entry.forget();
+        }
+    }
+
+    /// What the server describes, and what else is in the files given: for messages in an `Any`.
+    fn completed(&self, mut learnt: Files, name: &MethodName) -> Result<Files, ResolveError> {
+        if let Some(files) = &self.sources.files {
+            learnt.add_all(files).map_err(|source| unusable(name, source))?;
+        }
+        Ok(learnt)
     }
 }
 
-fn list(what: &str, names: &[String]) -> String {
+fn unusable(name: &MethodName, source: SchemaError) -> ResolveError {
+    ResolveError::Unusable {
+        service: name.service.clone(),
+        source,
+    }
+}
+
+fn method_in(files: Files, name: &MethodName) -> Result<MethodDescriptor, ResolveError> {
+    let pool = files.into_pool().map_err(|source| unusable(name, source))?;
+    let service = pool.get_service_by_name(&name.service);
+    let service = service.ok_or_else(|| ResolveError::UnknownService {
+        service: name.service.clone(),
+        available: pool
+            .services()
+            .map(|service| service.full_name().to_owned())
+            .collect(),
+    })?;
+    service
+        .methods()
+        .find(|method| method.name() == name.method)
+        .ok_or_else(|| ResolveError::UnknownMethod {
+            service: name.service.clone(),
+            method: name.method.clone(),
+            available: service.methods().map(|method| method.name().to_owned()).collect(),
+        })
+}
+
+/// What there is, and what of it may have been meant.
+fn list(what: &str, wanted: &str, names: &[String]) -> String {
     if names.is_empty() {
         return format!("; there are no {what} at all");
     }
+    let hint = suggest::nearest(wanted, names.iter().map(String::as_str));
+    let hint = hint.map_or_else(String::new, |name| format!("; did you mean {}?", printable(name)));
     let listed: Vec<_> = names
         .iter()
         .take(NAMES_LISTED)
@@ -112,5 +263,5 @@ fn list(what: &str, names: &[String]) -> String {
         0 => String::new(),
         more => format!(" and {more} more"),
     };
-    format!("; the {what} are: {}{more}", listed.join(", "))
+    format!("{hint}; the {what} are: {}{more}", listed.join(", "))
 }

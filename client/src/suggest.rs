@@ -7,13 +7,22 @@ const NAMES_LISTED: usize = 20;
 
 /// The known name that may have been meant.
 pub(crate) fn nearest<'a>(wanted: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let wanted = wanted.to_lowercase();
     known
         .into_iter()
-        .map(|name| (strsim::jaro_winkler(&wanted, &name.to_lowercase()), name))
+        .map(|name| (likeness(&wanted.to_lowercase(), &name.to_lowercase()), name))
         .filter(|(likeness, _)| *likeness >= ALIKE)
         .max_by(|(a, _), (b, _)| a.total_cmp(b))
         .map(|(_, name)| name)
+}
+
+fn likeness(wanted: &str, name: &str) -> f64 {
+    // Of two names in one package, the package says nothing.
+    match (wanted.rsplit_once('.'), name.rsplit_once('.')) {
+        (Some((package, wanted)), Some((other, name))) if package == other => {
+            strsim::jaro_winkler(wanted, name)
+        }
+        _ => strsim::jaro_winkler(wanted, name),
+    }
 }
 
 /// What is said of a name that `owner` does not have, with the names of that kind that it has.
@@ -42,6 +51,11 @@ mod tests {
             Some("GetFeature")
         );
         assert_eq!(nearest("colour", ["name", "count", "jar", "everything"]), None);
+        assert_eq!(nearest("kitchen.Pantry", ["kitchen.Kitchen"]), None);
+        assert_eq!(
+            nearest("kitchn.Kitchen", ["kitchen.Kitchen"]),
+            Some("kitchen.Kitchen")
+        );
         assert_eq!(
             unknown("p.M", "field", "x", &["a", "b"]),
             "p.M has no field 'x'; it has a, b"

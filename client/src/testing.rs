@@ -50,19 +50,12 @@ pub(crate) static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| {
     }
     // Of an edition, and so encoded by another compiler.
     let vault: &[u8] = include_bytes!("testing/vault.binpb");
-    let set = <DescriptorSet as prost::Message>::decode(vault).unwrap();
+    let set = <crate::schema::DescriptorSet as prost::Message>::decode(vault).unwrap();
     for file in &set.file {
         files.add(file).unwrap();
     }
     files.into_pool().unwrap()
 });
-
-/// A `FileDescriptorSet` whose files are left as they are.
-#[derive(Clone, PartialEq, prost::Message)]
-struct DescriptorSet {
-    #[prost(bytes = "vec", repeated, tag = "1")]
-    file: Vec<Vec<u8>>,
-}
 
 pub(crate) fn message(name: &str) -> MessageDescriptor {
     POOL.get_message_by_name(name).unwrap()
@@ -91,6 +84,8 @@ pub(crate) struct Seen {
     /// How often a request was found to be reset: by its body, or, where the server noticed before
     /// the body was read again, by the end of the call of `Collect`.
     pub(crate) resets: AtomicUsize,
+    /// How often reflection was called.
+    pub(crate) reflections: AtomicUsize,
 }
 
 /// A server of `kitchen.Kitchen`; dropped, it is gone.
@@ -130,7 +125,10 @@ impl TestServer {
             }
             Offers::Nothing => {}
         }
-        let service = TowerToHyperService::new(routes.routes().prepare());
+        let service = TowerToHyperService::new(Watched {
+            routes: routes.routes().prepare(),
+            seen: seen.clone(),
+        });
 
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -160,6 +158,30 @@ impl TestServer {
 
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
+    }
+}
+
+/// Counts the calls of reflection.
+#[derive(Clone)]
+struct Watched {
+    routes: Routes,
+    seen: Arc<Seen>,
+}
+
+impl Service<http::Request<hyper::body::Incoming>> for Watched {
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = <Routes as Service<http::Request<hyper::body::Incoming>>>::Future;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<hyper::body::Incoming>) -> Self::Future {
+        if request.uri().path().starts_with("/grpc.reflection.") {
+            self.seen.reflections.fetch_add(1, Ordering::SeqCst);
+        }
+        self.routes.call(request)
     }
 }
 

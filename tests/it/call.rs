@@ -34,8 +34,9 @@ fn command(url: &str, arguments: &[&str]) -> Command {
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("ADIT_")) {
         command.env_remove(name);
     }
+    // Nor what earlier calls have learnt of servers that are gone.
     command
-        .arg("call")
+        .args(["call", "--no-cache"])
         .args(["--hub", url])
         .args(arguments)
         .stdin(Stdio::null());
@@ -164,15 +165,14 @@ async fn the_form_of_requests_and_that_of_answers_are_chosen_apart() {
     let answer = succeeds(&url, &[method, "-d", json, "-o", "ndjson"]).await;
     assert_eq!(answer.lines().count(), 1, "{answer}");
 
-    // What one call writes another reads. A note is answered with those that were left at its place before: three with
-    // 0 + 1 + 2 of them, and three more with 3 + 4 + 5.
+    // What one call writes another reads. The server keeps notes: three at one place are answered with none, one and
+    // two; three more with three, four and five.
     let chat = "routeguide.RouteGuide/RouteChat";
     for (place, format) in ["json", "ndjson", "yaml", "xml", "text", "binary"]
-        .iter()
+        .into_iter()
         .enumerate()
     {
-        // Nobody else's: the service remembers the notes of all calls.
-        let note = format!(r#"{{"location": {{"latitude": {place}, "longitude": 1}}, "message": "x"}}"#);
+        let note = format!("{{\"location\": {{\"latitude\": {place}}}, \"message\": \"x\"}}");
         let notes = adit_call(&url, &[chat, "-d", &note.repeat(3), "-o", format]).await;
         let mut written = tempfile::NamedTempFile::new().unwrap();
         written.write_all(&notes.stdout).unwrap();

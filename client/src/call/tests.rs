@@ -18,8 +18,8 @@ use tonic::Code;
 use super::{Call, CallError, Outcome};
 use crate::connection::{ConnectError, Connection};
 use crate::metadata::{Route, metadata};
-use crate::schema::ResolveError;
-use crate::testing::{Offers, TestServer};
+use crate::schema::{Cache, ResolveError, Sources};
+use crate::testing::{FILES, Offers, TestServer};
 use crate::tls::Trust;
 
 const WITHIN: Duration = Duration::from_secs(10);
@@ -158,6 +158,154 @@ async fn what_is_not_there_is_told_with_what_is() {
             "kitchen.Kitchen has no method \"Bake\"; the methods are: Cook, Serve, Collect, Chat"
         );
     }
+}
+
+/// The schema as it was before a field or a method was added.
+fn outdated(change: impl FnOnce(&mut prost_types::FileDescriptorProto)) -> prost_types::FileDescriptorSet {
+    let mut set = FILES.clone();
+    let kitchen = set.file.iter_mut().find(|file| file.name() == "kitchen.proto");
+    change(kitchen.unwrap());
+    set
+}
+
+fn message_of<'a>(
+    file: &'a mut prost_types::FileDescriptorProto,
+    name: &str,
+) -> &'a mut prost_types::DescriptorProto {
+    let found = file
+        .message_type
+        .iter_mut()
+        .find(|message| message.name() == name);
+    found.unwrap()
+}
+
+/// Where the one schema in a cache is.
+fn cached_file(folder: &std::path::Path) -> std::path::PathBuf {
+    let mut path = folder.to_owned();
+    for _ in 0..3 {
+        path = std::fs::read_dir(path).unwrap().next().unwrap().unwrap().path();
+    }
+    path
+}
+
+#[tokio::test]
+async fn what_reflection_said_is_not_asked_again() {
+    let server = TestServer::start(Offers::V1).await;
+    let folder = tempfile::tempdir().unwrap();
+    let cached = |data| {
+        let mut call = call("kitchen.Kitchen/Cook", Some(data));
+        call.schema = Sources::reflection().with_cache(Some(Cache::new(folder.path().to_owned())));
+        call
+    };
+    let reflections = || server.seen.reflections.load(Ordering::SeqCst);
+    let data = r#"{"name": "soup", "count": 3}"#;
+    let expected = "{\n  \"name\": \"soup\",\n  \"count\": \"3\"\n}\n";
+    run_on(&server, cached(data)).await.0.unwrap();
+    let asked = reflections();
+    assert_ne!(asked, 0);
+    let (outcome, out) = run_on(&server, cached(data)).await;
+    outcome.unwrap();
+    assert_eq!((out.as_str(), reflections()), (expected, asked));
+
+    // The service has grown since: what does not fit has it asked again, before anything is printed.
+    let path = cached_file(folder.path());
+    for outdated in [
+        outdated(|file| {
+            message_of(file, "Order")
+                .field
+                .retain(|field| field.name() != "count");
+        }),
+        outdated(|file| {
+            message_of(file, "Dish")
+                .field
+                .retain(|field| field.name() != "count");
+        }),
+        outdated(|file| file.service[0].method.retain(|method| method.name() != "Cook")),
+    ] {
+        std::fs::write(&path, prost::Message::encode_to_vec(&outdated)).unwrap();
+        let before = reflections();
+        let (outcome, out) = run_on(&server, cached(data)).await;
+        outcome.unwrap();
+        assert_eq!(out, expected);
+        assert!(reflections() > before);
+        let (_, out) = run_on(&server, cached(data)).await;
+        assert_eq!(out, expected);
+    }
+    let now = reflections();
+    run_on(&server, cached(data)).await.0.unwrap();
+    assert_eq!(reflections(), now);
+
+    // A type that is another now: the answer cannot be read, and the next call learns why.
+    let other = outdated(|file| {
+        let count = message_of(file, "Dish")
+            .field
+            .iter_mut()
+            .find(|field| field.name() == "count");
+        count
+            .unwrap()
+            .set_type(prost_types::field_descriptor_proto::Type::String);
+    });
+    std::fs::write(&path, prost::Message::encode_to_vec(&other)).unwrap();
+    let error = run_on(&server, cached(data)).await.0.unwrap_err().to_string();
+    assert!(error.contains("the schema does not match the service"), "{error}");
+    assert_eq!(run_on(&server, cached(data)).await.1, expected);
+}
+
+#[tokio::test]
+async fn files_describe_what_the_server_does_not() {
+    let server = TestServer::start(Offers::Nothing).await;
+    let proto = std::path::PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/src/testing/kitchen.proto"));
+    let with_files = |method| {
+        let mut call = call(method, Some("name: soup"));
+        call.schema = Sources::reflection()
+            .with_files(std::slice::from_ref(&proto), &[], &[])
+            .unwrap();
+        call
+    };
+    let (outcome, out) = run_on(&server, with_files("kitchen.Kitchen/Cook")).await;
+    outcome.unwrap();
+    assert_eq!(out, "{\n  \"name\": \"soup\"\n}\n");
+    let error = run_on(&server, with_files("kitchen.Kitchen/Cok"))
+        .await
+        .0
+        .unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("has no method \"Cok\"; did you mean Cook?"),
+        "{error}"
+    );
+    // What the files do not have is asked for.
+    let error = run_on(&server, with_files("kitchen.Pantry/Cook"))
+        .await
+        .0
+        .unwrap_err();
+    assert!(
+        matches!(error, CallError::Resolve(ResolveError::NoReflection { .. })),
+        "{error:?}"
+    );
+    let mut call = call("kitchen.Kitchen/Cook", None);
+    call.schema = Sources::reflection().without_reflection();
+    let error = run_on(&server, call).await.0.unwrap_err();
+    assert!(error.to_string().contains("--no-reflection"), "{error}");
+}
+
+#[tokio::test]
+async fn files_and_reflection_together_describe_what_is_in_an_any() {
+    let server = TestServer::start(Offers::V1).await;
+    let folder = tempfile::tempdir().unwrap();
+    let proto = folder.path().join("leaf.proto");
+    let text = "syntax = 'proto3'; package acme; message Leaf { int32 size = 1; }";
+    std::fs::write(&proto, text).unwrap();
+    let mut call = call("kitchen.Kitchen/Cook", Some("name: garnished"));
+    call.schema = Sources::reflection().with_files(&[proto], &[], &[]).unwrap();
+    let (outcome, out) = run_on(&server, call).await;
+    outcome.unwrap();
+    assert!(
+        out.contains("\"@type\": \"type.googleapis.com/acme.Leaf\""),
+        "{out}"
+    );
+    assert!(out.contains("\"size\": 1"), "{out}");
 }
 
 #[tokio::test]

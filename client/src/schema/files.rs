@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use prost::Message as _;
 use prost_reflect::{DescriptorError, DescriptorPool};
-use prost_types::FileDescriptorProto;
+use prost_types::{DescriptorProto, FileDescriptorProto, FileDescriptorSet};
 
-use super::editions;
+use super::{bundled, editions};
 
 /// How many files one schema may have.
 const MAX_FILES: usize = 2_048;
 /// How many bytes of descriptors one schema may have: 64 MiB.
-const MAX_BYTES: usize = 64 * 1024 * 1024;
+pub(super) const MAX_BYTES: usize = 64 * 1024 * 1024;
 
 /// Why a set of files is no schema.
 #[derive(Debug, thiserror::Error)]
@@ -49,13 +49,26 @@ impl Files {
         self.insert(file)
     }
 
-    /// Adds a file of the well-known types from the copies that every program carries; false if it
-    /// is none of them.
-    pub(crate) fn add_well_known(&mut self, name: &str) -> Result<bool, SchemaError> {
-        match DescriptorPool::global().get_file_by_name(name) {
-            Some(file) => self.insert(file.file_descriptor_proto().clone()).map(|()| true),
+    /// Adds a file from the copies that this program carries; false if it has none.
+    pub(super) fn add_bundled(&mut self, name: &str) -> Result<bool, SchemaError> {
+        match bundled::file(name) {
+            Some(file) => self.insert(file).map(|()| true),
             None => Ok(false),
         }
+    }
+
+    /// Adds those files of others that are not here.
+    pub(super) fn add_all(&mut self, others: &Self) -> Result<(), SchemaError> {
+        others
+            .files
+            .values()
+            .try_for_each(|file| self.insert(file.clone()))
+    }
+
+    /// A descriptor set of all files.
+    pub(super) fn encoded(&self) -> Vec<u8> {
+        let file = self.files.values().cloned().collect();
+        FileDescriptorSet { file }.encode_to_vec()
     }
 
     fn insert(&mut self, file: FileDescriptorProto) -> Result<(), SchemaError> {
@@ -82,7 +95,25 @@ impl Files {
     }
 
     /// The pool of all files, none of which may be missing.
-    pub(crate) fn into_pool(self) -> Result<DescriptorPool, SchemaError> {
+    ///
+    /// With them come those of `google.rpc`, for messages in an `Any` that no file speaks of.
+    pub(crate) fn into_pool(mut self) -> Result<DescriptorPool, SchemaError> {
+        let defines = |file: &FileDescriptorProto, name: &str| {
+            file.package() == "google.rpc" && file.message_type.iter().any(|message| message.name() == name)
+        };
+        for file in bundled::files().file {
+            // Whatever the file is called in which others have it.
+            let is_known =
+                |message: &DescriptorProto| self.files.values().any(|file| defines(file, message.name()));
+            if !file.message_type.iter().any(is_known) {
+                self.insert(file)?;
+            }
+        }
+        while let Some(missing) = self.missing().map(ToOwned::to_owned) {
+            if !self.add_bundled(&missing)? {
+                break;
+            }
+        }
         let mut pool = DescriptorPool::new();
         pool.add_file_descriptor_protos(self.with_plain_imports())?;
         Ok(pool)
@@ -199,8 +230,8 @@ mod tests {
                 &[".google.protobuf.Timestamp"],
             ))
             .unwrap();
-        assert!(files.add_well_known("google/protobuf/timestamp.proto").unwrap());
-        assert!(!files.add_well_known("acme/own.proto").unwrap());
+        assert!(files.add_bundled("google/protobuf/timestamp.proto").unwrap());
+        assert!(!files.add_bundled("acme/own.proto").unwrap());
         assert!(files.into_pool().is_ok());
     }
 

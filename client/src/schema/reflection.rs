@@ -3,7 +3,6 @@
 
 use futures_util::stream;
 use http::uri::PathAndQuery;
-use prost_reflect::ServiceDescriptor;
 use tokio::sync::mpsc;
 use tonic::client::Grpc;
 use tonic::metadata::MetadataMap;
@@ -64,8 +63,8 @@ impl Reflection {
         }
     }
 
-    /// The description of the method's service.
-    pub(super) async fn service(&mut self, name: &MethodName) -> Result<ServiceDescriptor, ResolveError> {
+    /// The files that describe the method's service, with all that they import.
+    pub(super) async fn service(&mut self, name: &MethodName) -> Result<Files, ResolveError> {
         let unusable = |source: SchemaError| ResolveError::Unusable {
             service: name.service.clone(),
             source,
@@ -83,7 +82,7 @@ impl Reflection {
             Err(unanswered) => return Err(self.no_service(name, unanswered).await),
         }
         while let Some(missing) = files.missing().map(ToOwned::to_owned) {
-            if files.add_well_known(&missing).map_err(unusable)? {
+            if files.add_bundled(&missing).map_err(unusable)? {
                 continue;
             }
             let encoded = self
@@ -102,12 +101,7 @@ impl Reflection {
                 });
             }
         }
-        let pool = files.into_pool().map_err(unusable)?;
-        pool.get_service_by_name(&name.service)
-            .ok_or_else(|| ResolveError::Refused {
-                asked: name.service.clone(),
-                problem: "the service is not in the files that the server says it is in".to_owned(),
-            })
+        Ok(files)
     }
 
     /// Tells a service that is not there from one that the server will not describe.
