@@ -134,7 +134,7 @@ impl SendHalf {
     /// Waits until the peer wants no more of this half, or the link is lost.
     pub(super) fn stopped(
         &self,
-    ) -> impl Future<Output = Result<Option<quinn::VarInt>, quinn::StoppedError>> + Send + 'static {
+    ) -> impl Future<Output = Result<Option<quinn::VarInt>, StoppedError>> + Send + 'static {
         self.stream.stopped()
     }
 

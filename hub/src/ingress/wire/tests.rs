@@ -185,9 +185,8 @@ fn frames_that_carry_no_call_are_bounded() {
 
 /// Bytes that are read before it is the others' turn.
 fn bytes_in_a_turn(frame: &[u8]) -> usize {
-    let turn = Turn::default();
     let sent = [PREFACE.to_vec(), frame.repeat(10_000)].concat();
-    let mut stream = Wire::of(Pieces([sent].into()), turn.clone());
+    let mut stream = Wire::of(Pieces([sent].into()), Turn::default());
     let mut context = Context::from_waker(std::task::Waker::noop());
     let mut read = 0;
     let mut some = [0; 8 << 10];
