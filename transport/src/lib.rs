@@ -9,22 +9,42 @@
 //! * [`rh3`]: frames, QPACK and message heads of HTTP/3. Pure bytes: no socket, no runtime, no clock.
 //! * [`quic`]: the `quic` carrier. Sockets, QUIC streams that reset when they are dropped, the control streams,
 //!   and the two loops that carry a call: one that sends a message, one that receives it.
+//! * [`rh2`]: the same calls on HTTP/2, over any authenticated stream of bytes: the carriers `tls` and `websocket`.
+//! * [`websocket`]: the bytes of HTTP/2 in the messages of a WebSocket, and the way through an HTTP proxy.
 //! * [`liveness`]: whether a link is alive, judged from what arrives. No socket, no runtime, no clock either.
-//! * [`body`], [`link`], [`tuning`]: what the crates above see.
+//! * [`body`], [`link`], [`carrier`], [`tuning`]: what the crates above see, with a [`Listener`] and a [`Dialer`].
 
 pub mod body;
+pub mod carrier;
+mod dial;
 pub mod link;
+mod listen;
 pub mod liveness;
 pub mod quic;
+pub mod rh2;
 pub mod rh3;
+mod running;
+mod tcp;
 pub mod tuning;
+pub mod websocket;
 
 pub use body::{Body, BodyError};
+pub use carrier::{Carrier, UnknownCarrier};
+pub use dial::{DialError, Dialer};
 pub use link::{AgentLink, CallError, Delivered, HubLink, LinkError, Reset, Standing};
+pub use listen::{BindError, HANDSHAKE_TIMEOUT, HANDSHAKES, Handshake, HandshakeError, Listener};
 pub use liveness::{Activity, Dead, Liveness, Sample, Verdict};
-pub use quic::endpoint::{
-    BindError, DialError, Dialer, HANDSHAKE_TIMEOUT, HANDSHAKES, Handshake, HandshakeError, Listener,
-};
 pub use quic::readers::BufferMemory;
 pub use rh3::code::Code;
 pub use tuning::{Congestion, Tuning};
+pub use websocket::{InvalidWebSocketUrl, ProxyError, UpgradeError, WebSocketUrl};
+
+/// What a peer says, for logs and messages: it is not to steer anybody's terminal.
+pub(crate) fn printable(reason: &[u8]) -> String {
+    let text = String::from_utf8_lossy(reason);
+    let escaped = text.chars().map(|c| match c {
+        c if c.is_control() => c.escape_default().to_string(),
+        c => c.to_string(),
+    });
+    escaped.collect()
+}

@@ -7,17 +7,32 @@ use http::{Request, Response, request};
 use rustls::pki_types::CertificateDer;
 
 use crate::body::Body;
+use crate::carrier::Carrier;
 use crate::liveness::Activity;
-use crate::quic::{agent, hub};
+use crate::quic;
+use crate::rh2;
 use crate::rh3::code::Code;
 
 /// The hub's end of a link: makes calls. Clones are handles of the same link, which ends with the last of them.
 #[derive(Clone, Debug)]
-pub struct HubLink(pub(crate) hub::Link);
+pub struct HubLink(pub(crate) HubEnd);
+
+#[derive(Clone, Debug)]
+pub(crate) enum HubEnd {
+    Quic(quic::hub::Link),
+    Rh2(rh2::hub::Link),
+}
 
 /// The agent's end of a link: serves the calls that the hub makes. Dropping it ends the link.
 #[derive(Debug)]
-pub struct AgentLink(pub(crate) agent::Link);
+pub struct AgentLink(pub(crate) AgentEnd);
+
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one for each link")]
+pub(crate) enum AgentEnd {
+    Quic(quic::agent::Link),
+    Rh2(rh2::agent::Link),
+}
 
 /// The call is given up with this code, and the peer is told it.
 ///
@@ -98,6 +113,9 @@ pub enum LinkError {
     /// The peer broke the protocol, or says that this end did.
     #[error("protocol error: {0}")]
     Protocol(String),
+    /// The connection below the link broke, or ended without a word.
+    #[error("the connection broke: {0}")]
+    Broken(String),
     /// Nothing was received for the idle timeout.
     #[error("nothing was received until the idle timeout")]
     TimedOut,
@@ -135,47 +153,82 @@ impl HubLink {
     ///
     /// See [`CallError`]; [`CallError::delivered`] says whether the call may be made again.
     pub async fn call(&self, head: &request::Parts, body: Body) -> Result<Response<Body>, CallError> {
-        self.0.call(head, body).await
+        match &self.0 {
+            HubEnd::Quic(link) => link.call(head, body).await,
+            HubEnd::Rh2(link) => link.call(head, body).await,
+        }
+    }
+
+    /// What the link runs over.
+    pub fn carrier(&self) -> Carrier {
+        match &self.0 {
+            HubEnd::Quic(_) => Carrier::Quic,
+            HubEnd::Rh2(link) => link.carrier(),
+        }
     }
 
     /// The agent's certificate and what it sent with it, its own first. Already verified by the handshake.
     pub fn peer_certificates(&self) -> &[CertificateDer<'static>] {
-        self.0.peer_certificates()
+        match &self.0 {
+            HubEnd::Quic(link) => link.peer_certificates(),
+            HubEnd::Rh2(link) => link.peer_certificates(),
+        }
     }
 
     /// Where the agent's packets come from now.
     pub fn remote_address(&self) -> SocketAddr {
-        self.0.remote_address()
+        match &self.0 {
+            HubEnd::Quic(link) => link.remote_address(),
+            HubEnd::Rh2(link) => link.remote_address(),
+        }
     }
 
     /// The measured round-trip time of the link.
     pub fn round_trip(&self) -> Duration {
-        self.0.round_trip()
+        match &self.0 {
+            HubEnd::Quic(link) => link.round_trip(),
+            HubEnd::Rh2(link) => link.round_trip(),
+        }
     }
 
-    /// Whether the agent said that it takes no new calls (HTTP/3 GOAWAY).
+    /// Whether the agent said that it takes no new calls (GOAWAY).
     pub fn is_draining(&self) -> bool {
-        self.0.is_draining()
+        match &self.0 {
+            HubEnd::Quic(link) => link.is_draining(),
+            HubEnd::Rh2(link) => link.is_draining(),
+        }
     }
 
-    /// Waits until the agent says that it takes no new calls (HTTP/3 GOAWAY): for ever, where the link ends before.
+    /// Waits until the agent says that it takes no new calls (GOAWAY): for ever, where the link ends before.
     pub async fn draining(&self) {
-        self.0.draining().await;
+        match &self.0 {
+            HubEnd::Quic(link) => link.draining().await,
+            HubEnd::Rh2(link) => link.draining().await,
+        }
     }
 
     /// What the link has received and sent so far.
     pub fn activity(&self) -> Activity {
-        self.0.activity()
+        match &self.0 {
+            HubEnd::Quic(link) => link.activity(),
+            HubEnd::Rh2(link) => link.activity(),
+        }
     }
 
     /// Waits until the link has ended.
     pub async fn closed(&self) -> LinkError {
-        self.0.closed().await
+        match &self.0 {
+            HubEnd::Quic(link) => link.closed().await,
+            HubEnd::Rh2(link) => link.closed().await,
+        }
     }
 
     /// Ends the link now. Calls that run on it fail; `reason` is told to the agent.
     pub fn close(&self, code: Code, reason: &str) {
-        self.0.close(code, reason);
+        match &self.0 {
+            HubEnd::Quic(link) => link.close(code, reason),
+            HubEnd::Rh2(link) => link.close(code, reason),
+        }
     }
 }
 
@@ -189,35 +242,61 @@ impl AgentLink {
         H: Fn(Request<Body>) -> F + Clone + Send + 'static,
         F: Future<Output = Result<Response<Body>, Reset>> + Send + 'static,
     {
-        self.0.serve(handler).await
+        match &self.0 {
+            AgentEnd::Quic(link) => link.serve(handler).await,
+            AgentEnd::Rh2(link) => link.serve(handler).await,
+        }
+    }
+
+    /// What the link runs over.
+    pub fn carrier(&self) -> Carrier {
+        match &self.0 {
+            AgentEnd::Quic(_) => Carrier::Quic,
+            AgentEnd::Rh2(link) => link.carrier(),
+        }
     }
 
     /// The hub's certificate and what it sent with it, its own first. Already verified by the handshake.
     pub fn peer_certificates(&self) -> &[CertificateDer<'static>] {
-        self.0.peer_certificates()
+        match &self.0 {
+            AgentEnd::Quic(link) => link.peer_certificates(),
+            AgentEnd::Rh2(link) => link.peer_certificates(),
+        }
     }
 
     /// Where the hub's packets come from.
     pub fn remote_address(&self) -> SocketAddr {
-        self.0.remote_address()
+        match &self.0 {
+            AgentEnd::Quic(link) => link.remote_address(),
+            AgentEnd::Rh2(link) => link.remote_address(),
+        }
     }
 
     /// The measured round-trip time of the link.
     pub fn round_trip(&self) -> Duration {
-        self.0.round_trip()
+        match &self.0 {
+            AgentEnd::Quic(link) => link.round_trip(),
+            AgentEnd::Rh2(link) => link.round_trip(),
+        }
     }
 
     /// What the link has received and sent so far.
     pub fn activity(&self) -> Activity {
-        self.0.activity()
+        match &self.0 {
+            AgentEnd::Quic(link) => link.activity(),
+            AgentEnd::Rh2(link) => link.activity(),
+        }
     }
 
     /// Calls that run now, but for [`Standing`] ones.
     pub fn calls(&self) -> usize {
-        self.0.calls()
+        match &self.0 {
+            AgentEnd::Quic(link) => link.calls(),
+            AgentEnd::Rh2(link) => link.calls(),
+        }
     }
 
-    /// Takes no new calls: tells the hub so (HTTP/3 GOAWAY), and refuses unseen those that come all the same
+    /// Takes no new calls: tells the hub so (GOAWAY), and refuses unseen those that come all the same
     /// (`H3_REQUEST_REJECTED`), so that the hub may make them elsewhere. Those that run go on, for as long as
     /// [`serve`](Self::serve) is polled.
     ///
@@ -225,16 +304,25 @@ impl AgentLink {
     /// the link has ended. A call runs until its response has arrived, as far as can be told: of one that ended shortly
     /// before, a packet that was lost may still have to be sent again. May be called again, and given up.
     pub async fn drain(&self) {
-        self.0.drain().await;
+        match &self.0 {
+            AgentEnd::Quic(link) => link.drain().await,
+            AgentEnd::Rh2(link) => link.drain().await,
+        }
     }
 
     /// Ends the link now. Calls that run on it fail; `reason` is told to the hub.
     pub fn close(&self, code: Code, reason: &str) {
-        self.0.close(code, reason);
+        match &self.0 {
+            AgentEnd::Quic(link) => link.close(code, reason),
+            AgentEnd::Rh2(link) => link.close(code, reason),
+        }
     }
 
     /// Waits until the hub has been told of [`close`](Self::close), or has had the time to be.
     pub async fn closed(&self) {
-        self.0.closed().await;
+        match &self.0 {
+            AgentEnd::Quic(link) => link.closed().await,
+            AgentEnd::Rh2(link) => link.closed().await,
+        }
     }
 }

@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -10,7 +9,7 @@ use bytes::BytesMut;
 use http::{Request, Response};
 use quinn::{Connection, Endpoint};
 use rustls::pki_types::CertificateDer;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{Instrument as _, debug};
@@ -27,6 +26,7 @@ use crate::link::{LinkError, Reset, Standing};
 use crate::liveness::Activity;
 use crate::rh3::code::Code;
 use crate::rh3::{Role, head};
+use crate::running::{Count, Running};
 use crate::tuning::Tuning;
 
 /// So many calls are accepted at a time before those accepted run, and their answers leave: a burst of calls then
@@ -150,7 +150,7 @@ impl Link {
     }
 
     pub(crate) async fn drain(&self) {
-        self.running.draining.store(true, Ordering::Relaxed);
+        self.running.wait_for();
         let first = {
             let mut accepting = self.accepting();
             let already = std::mem::replace(&mut accepting.draining, true);
@@ -175,7 +175,7 @@ impl Link {
     }
 
     pub(crate) fn calls(&self) -> usize {
-        self.running.count.load(Ordering::Relaxed)
+        self.running.count()
     }
 
     pub(crate) fn activity(&self) -> Activity {
@@ -206,51 +206,6 @@ impl Link {
 impl Drop for Link {
     fn drop(&mut self) {
         self.close(Code::NO_ERROR, "the agent let the link go");
-    }
-}
-
-/// How many calls run that somebody may wait for.
-#[derive(Debug, Default)]
-struct Count {
-    count: AtomicUsize,
-    /// Somebody does: a call then runs until its response has arrived.
-    draining: AtomicBool,
-    none: Notify,
-}
-
-impl Count {
-    async fn none_left(&self) {
-        loop {
-            // Listened for before the look, so that the last one can't end between the two.
-            let mut none = pin!(self.none.notified());
-            none.as_mut().enable();
-            if self.count.load(Ordering::Acquire) == 0 {
-                return;
-            }
-            none.await;
-        }
-    }
-}
-
-/// A call that is counted until it is dropped.
-struct Running(Arc<Count>);
-
-impl Running {
-    fn new(count: &Arc<Count>) -> Self {
-        count.count.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(count))
-    }
-
-    fn is_waited_for(&self) -> bool {
-        self.0.draining.load(Ordering::Relaxed)
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        if self.0.count.fetch_sub(1, Ordering::Release) == 1 {
-            self.0.none.notify_waiters();
-        }
     }
 }
 

@@ -4,9 +4,8 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
-use quinn::crypto::rustls::{NoInitialCipherSuite, QuicClientConfig, QuicServerConfig};
+use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::{ClientConfig, Endpoint, EndpointConfig, Incoming, ServerConfig, TokioRuntime};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -14,16 +13,11 @@ use tracing::{debug, warn};
 
 use super::config;
 use super::{ALPN, agent, hub, varint};
-use crate::link::{AgentLink, HubLink, LinkError};
+use crate::dial::DialError;
+use crate::listen::{BindError, HANDSHAKE_TIMEOUT, HANDSHAKES, HandshakeError};
 use crate::rh3::Role;
 use crate::rh3::code::Code;
 use crate::tuning::Tuning;
-
-/// How long a handshake may take, from the first packet to the peer's certificate.
-pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Handshakes at once. A further one is refused; its agent dials again after its backoff.
-pub const HANDSHAKES: usize = 1024;
 
 /// With this many handshakes under way, a peer has to show first that it receives at its address (RFC 9000 §8.1.2):
 /// a forged address then costs no signature.
@@ -32,82 +26,9 @@ const HANDSHAKES_WITHOUT_RETRY: usize = 128;
 /// What the kernel should grant at the least for a socket's buffer; less drops bursts.
 const SMALL_SOCKET_BUFFER: usize = 2 << 20;
 
-/// Why a port for agents could not be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum BindError {
-    /// The address is taken, or not of this machine, or its port needs privileges.
-    #[error("cannot listen for agents on UDP {address}: {source}; choose another address with --agents")]
-    Socket {
-        /// The address that was asked for.
-        address: SocketAddr,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// The TLS settings cannot serve QUIC.
-    #[error("cannot serve QUIC with these TLS settings: {0}; TLS 1.3 with AES-128-GCM is needed")]
-    Tls(#[from] NoInitialCipherSuite),
-}
-
-/// Why a handshake with an agent came to nothing.
-#[derive(Debug, thiserror::Error)]
-pub enum HandshakeError {
-    /// The peer fell silent.
-    #[error("no certificate came within {} s", HANDSHAKE_TIMEOUT.as_secs())]
-    Timeout,
-    /// The peer has no acceptable certificate, or speaks something else.
-    #[error("{0}")]
-    Failed(#[source] LinkError),
-}
-
-/// Why a hub could not be dialled.
-#[derive(Debug, thiserror::Error)]
-pub enum DialError {
-    /// No socket on this machine.
-    #[error("cannot open a UDP socket to dial {address}: {source}")]
-    Socket {
-        /// The hub's address.
-        address: SocketAddr,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// The name or address cannot be dialled at all.
-    #[error("cannot dial {name:?} at {address}: {reason}")]
-    Address {
-        /// The hub's name.
-        name: String,
-        /// The hub's address.
-        address: SocketAddr,
-        /// Why not.
-        reason: String,
-    },
-    /// Nobody answered.
-    #[error(
-        "no answer from UDP {address} within {} s: is the hub running there, and does the network pass UDP?",
-        HANDSHAKE_TIMEOUT.as_secs()
-    )]
-    Timeout {
-        /// The hub's address.
-        address: SocketAddr,
-    },
-    /// The handshake failed.
-    #[error("the handshake with the hub {name:?} at {address} failed: {reason}")]
-    Handshake {
-        /// The hub's name.
-        name: String,
-        /// The hub's address.
-        address: SocketAddr,
-        /// What went wrong.
-        #[source]
-        reason: LinkError,
-    },
-    /// The TLS settings cannot serve QUIC.
-    #[error("cannot dial over QUIC with these TLS settings: {0}; TLS 1.3 with AES-128-GCM is needed")]
-    Tls(#[from] NoInitialCipherSuite),
-}
-
 /// The hub's UDP port for agents. Dropping it closes every link that came through it.
 #[derive(Debug)]
-pub struct Listener {
+pub(crate) struct Listener {
     endpoint: Endpoint,
     tuning: Arc<Tuning>,
     handshakes: Arc<Semaphore>,
@@ -116,7 +37,7 @@ pub struct Listener {
 
 /// A peer that has begun to connect.
 #[derive(Debug)]
-pub struct Handshake {
+pub(crate) struct Handshake {
     connecting: quinn::Connecting,
     tuning: Arc<Tuning>,
     _permit: OwnedSemaphorePermit,
@@ -124,7 +45,7 @@ pub struct Handshake {
 
 /// The agent's way to a hub.
 #[derive(Clone, Debug)]
-pub struct Dialer {
+pub(crate) struct Dialer {
     config: ClientConfig,
     tuning: Arc<Tuning>,
 }
@@ -136,7 +57,7 @@ impl Listener {
     /// # Errors
     ///
     /// [`BindError`] when the port can't be had, or `tls` lacks what QUIC needs.
-    pub fn bind(
+    pub(crate) fn bind(
         address: SocketAddr,
         mut tls: rustls::ServerConfig,
         secret: &[u8],
@@ -166,12 +87,12 @@ impl Listener {
     /// # Errors
     ///
     /// What the system says, which is nothing as a rule.
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+    pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
         self.endpoint.local_addr()
     }
 
     /// Waits for the next peer: `None` once the listener is closed.
-    pub async fn accept(&self) -> Option<Handshake> {
+    pub(crate) async fn accept(&self) -> Option<Handshake> {
         loop {
             let incoming = self.endpoint.accept().await?;
             if let Some(handshake) = self.begin(incoming) {
@@ -215,17 +136,17 @@ impl Listener {
     ///
     /// Whoever is refused is told so by [`accept`](Self::accept), which has to be polled on: it stays pending then,
     /// until [`close`](Self::close).
-    pub fn refuse_new(&self) {
+    pub(crate) fn refuse_new(&self) {
         self.refusing.store(true, Ordering::Relaxed);
     }
 
     /// Closes every link and takes no more.
-    pub fn close(&self, reason: &str) {
+    pub(crate) fn close(&self, reason: &str) {
         self.endpoint.close(varint(Code::NO_ERROR), reason.as_bytes());
     }
 
     /// Waits until the peers have been told of [`close`](Self::close), or have had the time to be.
-    pub async fn closed(&self) {
+    pub(crate) async fn closed(&self) {
         self.endpoint.wait_idle().await;
     }
 }
@@ -238,7 +159,7 @@ impl Drop for Listener {
 
 impl Handshake {
     /// Where the peer's packets come from.
-    pub fn remote_address(&self) -> SocketAddr {
+    pub(crate) fn remote_address(&self) -> SocketAddr {
         self.connecting.remote_address()
     }
 
@@ -247,12 +168,12 @@ impl Handshake {
     /// # Errors
     ///
     /// [`HandshakeError`] when the peer has no acceptable certificate, or doesn't come to an end.
-    pub async fn establish(self) -> Result<HubLink, HandshakeError> {
+    pub(crate) async fn establish(self) -> Result<hub::Link, HandshakeError> {
         let connection = tokio::time::timeout(HANDSHAKE_TIMEOUT, self.connecting)
             .await
             .map_err(|_| HandshakeError::Timeout)?
             .map_err(|error| HandshakeError::Failed(error.into()))?;
-        Ok(HubLink(hub::Link::new(connection, &self.tuning)))
+        Ok(hub::Link::new(connection, &self.tuning))
     }
 }
 
@@ -262,7 +183,7 @@ impl Dialer {
     /// # Errors
     ///
     /// [`DialError::Tls`] when `tls` lacks what QUIC needs.
-    pub fn new(mut tls: rustls::ClientConfig, tuning: Tuning) -> Result<Self, DialError> {
+    pub(crate) fn new(mut tls: rustls::ClientConfig, tuning: Tuning) -> Result<Self, DialError> {
         tls.alpn_protocols = vec![ALPN.to_vec()];
         tls.enable_early_data = false;
         let mut config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls)?));
@@ -281,7 +202,7 @@ impl Dialer {
     /// # Errors
     ///
     /// [`DialError`], within [`HANDSHAKE_TIMEOUT`].
-    pub async fn dial(&self, address: SocketAddr, name: &str) -> Result<AgentLink, DialError> {
+    pub(crate) async fn dial(&self, address: SocketAddr, name: &str) -> Result<agent::Link, DialError> {
         let any: SocketAddr = match address {
             SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
             SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
@@ -311,7 +232,7 @@ impl Dialer {
                     reason: error.into(),
                 },
             })?;
-        Ok(AgentLink(agent::Link::new(endpoint, connection, &self.tuning)))
+        Ok(agent::Link::new(endpoint, connection, &self.tuning))
     }
 }
 

@@ -22,6 +22,7 @@ use tracing::warn;
 
 use crate::link::LinkError;
 use crate::liveness::Activity;
+use crate::printable;
 use crate::rh3::code::Code;
 use crate::rh3::error::ProtocolError;
 
@@ -51,16 +52,6 @@ impl From<quinn::ConnectionError> for LinkError {
             E::VersionMismatch | E::CidsExhausted => Self::Protocol(error.to_string()),
         }
     }
-}
-
-/// What a peer says, for logs and messages: it is not to steer anybody's terminal.
-fn printable(reason: &[u8]) -> String {
-    let text = String::from_utf8_lossy(reason);
-    let escaped = text.chars().map(|c| match c {
-        c if c.is_control() => c.escape_default().to_string(),
-        c => c.to_string(),
-    });
-    escaped.collect()
 }
 
 /// The certificates that the peer's handshake was verified with.
@@ -137,4 +128,4 @@ fn code_of(code: quinn::VarInt) -> Code {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

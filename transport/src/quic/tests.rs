@@ -1,5 +1,5 @@
 //! The `quic` carrier over real sockets on the loopback address: its own two ends, the `h3` crate at either of them,
-//! and peers of bare quinn that do what they must not.
+//! and peers of bare quinn that do what they must not. What every carrier has to do alike is run by each of them.
 
 #![allow(
     clippy::unwrap_used,
@@ -25,4 +25,4 @@ mod many_calls;
 mod on_the_wire;
 mod restart;
 mod slow_readers;
-mod support;
+pub(crate) mod support;

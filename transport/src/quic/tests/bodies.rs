@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use tokio::runtime::Runtime;
 
 use super::support::*;
-use crate::{Body, HubLink};
+use crate::{Body, Carrier, HubLink};
 
 /// What is done with a body that is being sent.
 #[derive(Clone, Debug)]
@@ -68,9 +68,10 @@ async fn echoed(link: &HubLink, steps: Vec<Step>, trailers: bool) -> Result<(), 
 #[test]
 fn any_pieces_arrive_as_the_same_bytes_and_trailers() {
     let runtime = Runtime::new().unwrap();
-    let (link, _serving, _hub) = runtime.block_on(linked(|request: Request<Body>| async move {
-        Ok(Response::new(request.into_body()))
-    }));
+    let (link, _serving, _hub) = runtime
+        .block_on(linked(Carrier::Tls, |request: Request<Body>| async move {
+            Ok(Response::new(request.into_body()))
+        }));
     let calls = prop::collection::vec((prop::collection::vec(step(), 0..24), any::<bool>()), 1..5);
     proptest!(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() }, |(calls in calls)| {
         // Calls at once, so that their frames come between each other's.

@@ -7,7 +7,22 @@ use http::{Method, Request, Response, StatusCode, Version};
 use http_body::{Body as _, Frame};
 
 use super::support::*;
-use crate::{Body, CallError};
+use crate::{Body, CallError, Carrier};
+
+by_each_carrier!(
+    a_unary_call_arrives_and_returns_byte_for_byte,
+    the_response_s_messages_come_one_by_one,
+    the_request_s_messages_come_one_by_one_and_one_response_ends_the_call,
+    both_directions_take_turns_and_each_ends_by_itself,
+    the_request_may_end_long_before_the_response_does,
+    the_response_s_head_may_come_before_any_of_the_request,
+    a_response_that_ends_before_the_request_is_read_is_complete,
+    messages_larger_than_every_window_pass_both_ways_at_once,
+    a_message_without_a_body_is_known_for_one_at_once,
+    trailers_without_data_and_empty_data_are_kept_apart_from_no_body,
+    a_response_to_head_declares_a_length_that_does_not_follow,
+    many_calls_at_once_do_not_mix,
+);
 
 /// Larger than any window of one stream.
 const LARGE: usize = 8 << 20;
@@ -17,8 +32,7 @@ async fn echo(request: Request<Body>) -> Answer {
     Ok(Response::new(request.into_body()))
 }
 
-#[tokio::test]
-async fn a_unary_call_arrives_and_returns_byte_for_byte() {
+async fn a_unary_call_arrives_and_returns_byte_for_byte(by: Carrier) {
     let metadata = fields(&[
         ("content-type", "application/grpc"),
         ("te", "trailers"),
@@ -40,7 +54,7 @@ async fn a_unary_call_arrives_and_returns_byte_for_byte() {
     let message = Bytes::from_static(b"\0\0\0\0\x05hello");
 
     let seen = Arc::new(Mutex::new(None));
-    let (link, _serving, _hub) = linked({
+    let (link, _serving, _hub) = linked(by, {
         let (seen, answered, trailers, message) = (
             Arc::clone(&seen),
             answered.clone(),
@@ -73,7 +87,13 @@ async fn a_unary_call_arrives_and_returns_byte_for_byte() {
     *request.method_mut() = Method::PUT;
     let response = within(call(&link, request)).await.unwrap();
     assert_eq!(response.status(), StatusCode::ACCEPTED);
-    assert_eq!(response.version(), Version::HTTP_3);
+    assert_eq!(
+        response.version(),
+        match by {
+            Carrier::Quic => Version::HTTP_3,
+            Carrier::Tls | Carrier::WebSocket => Version::HTTP_2,
+        }
+    );
     assert_eq!(in_order(response.headers()), in_order(&answered));
     let (body, got) = read(response.into_body()).await.unwrap();
     assert_eq!(body, message);
@@ -94,11 +114,10 @@ fn in_order(fields: &http::HeaderMap) -> Vec<(String, Vec<u8>)> {
         .collect()
 }
 
-#[tokio::test]
-async fn the_response_s_messages_come_one_by_one() {
+async fn the_response_s_messages_come_one_by_one(by: Carrier) {
     let (feed, body) = channel();
     let body = Arc::new(Mutex::new(Some(body)));
-    let (link, _serving, _hub) = linked(move |_| {
+    let (link, _serving, _hub) = linked(by, move |_| {
         let body = body.lock().unwrap().take().unwrap();
         async move { Ok(Response::new(body)) }
     })
@@ -126,10 +145,9 @@ async fn the_response_s_messages_come_one_by_one() {
     assert_eq!(trailers.unwrap(), fields(&[("grpc-status", "5")]));
 }
 
-#[tokio::test]
-async fn the_request_s_messages_come_one_by_one_and_one_response_ends_the_call() {
+async fn the_request_s_messages_come_one_by_one_and_one_response_ends_the_call(by: Carrier) {
     let (seen, mut arrived) = tokio::sync::mpsc::unbounded_channel();
-    let (link, _serving, _hub) = linked(move |request: Request<Body>| {
+    let (link, _serving, _hub) = linked(by, move |request: Request<Body>| {
         let seen = seen.clone();
         async move {
             let mut body = request.into_body();
@@ -159,9 +177,8 @@ async fn the_request_s_messages_come_one_by_one_and_one_response_ends_the_call()
     assert_eq!((body, trailers), (Bytes::from(total.to_string()), None));
 }
 
-#[tokio::test]
-async fn both_directions_take_turns_and_each_ends_by_itself() {
-    let (link, _serving, _hub) = linked(echo).await;
+async fn both_directions_take_turns_and_each_ends_by_itself(by: Carrier) {
+    let (link, _serving, _hub) = linked(by, echo).await;
     let (feed, body) = channel();
     let mut response = within(call(&link, request("/s/Chat", body)))
         .await
@@ -180,11 +197,10 @@ async fn both_directions_take_turns_and_each_ends_by_itself() {
     assert_eq!((rest, trailers), (Bytes::new(), Some(fields(&[("x-last", "1")]))));
 }
 
-#[tokio::test]
-async fn the_request_may_end_long_before_the_response_does() {
+async fn the_request_may_end_long_before_the_response_does(by: Carrier) {
     let (feed, body) = channel();
     let body = Arc::new(Mutex::new(Some(body)));
-    let (link, _serving, _hub) = linked(move |request: Request<Body>| {
+    let (link, _serving, _hub) = linked(by, move |request: Request<Body>| {
         let body = body.lock().unwrap().take().unwrap();
         async move {
             assert_eq!(read(request.into_body()).await.unwrap().0, "ask");
@@ -202,9 +218,8 @@ async fn the_request_may_end_long_before_the_response_does() {
     assert_eq!(read(response).await.unwrap(), (Bytes::new(), None));
 }
 
-#[tokio::test]
-async fn the_response_s_head_may_come_before_any_of_the_request() {
-    let (link, _serving, _hub) = linked(echo).await;
+async fn the_response_s_head_may_come_before_any_of_the_request(by: Carrier) {
+    let (link, _serving, _hub) = linked(by, echo).await;
     let (feed, body) = channel();
     let response = within(call(&link, request("/s/Chat", body))).await.unwrap();
     feed.send(Ok(Frame::data("late".into()))).await.unwrap();
@@ -212,9 +227,8 @@ async fn the_response_s_head_may_come_before_any_of_the_request() {
     assert_eq!(read(response.into_body()).await.unwrap(), ("late".into(), None));
 }
 
-#[tokio::test]
-async fn a_response_that_ends_before_the_request_is_read_is_complete() {
-    let (link, _serving, _hub) = linked(|request: Request<Body>| async move {
+async fn a_response_that_ends_before_the_request_is_read_is_complete(by: Carrier) {
+    let (link, _serving, _hub) = linked(by, |request: Request<Body>| async move {
         drop(request);
         Ok(Response::new(frames(vec![
             Frame::data("early".into()),
@@ -237,9 +251,8 @@ async fn a_response_that_ends_before_the_request_is_read_is_complete() {
     within(feed.closed()).await;
 }
 
-#[tokio::test]
-async fn messages_larger_than_every_window_pass_both_ways_at_once() {
-    let (link, _serving, _hub) = linked(echo).await;
+async fn messages_larger_than_every_window_pass_both_ways_at_once(by: Carrier) {
+    let (link, _serving, _hub) = linked(by, echo).await;
     let message = pattern(LARGE);
     let response = within(call(&link, request("/s/Echo", full(message.clone()))))
         .await
@@ -250,9 +263,8 @@ async fn messages_larger_than_every_window_pass_both_ways_at_once() {
     );
 }
 
-#[tokio::test]
-async fn a_message_without_a_body_is_known_for_one_at_once() {
-    let (link, _serving, _hub) = linked(|request: Request<Body>| async move {
+async fn a_message_without_a_body_is_known_for_one_at_once(by: Carrier) {
+    let (link, _serving, _hub) = linked(by, |request: Request<Body>| async move {
         // Known from the head alone: nothing has been read.
         let is_empty = request.body().is_end_stream();
         let mut response = Response::new(Body::empty());
@@ -263,14 +275,16 @@ async fn a_message_without_a_body_is_known_for_one_at_once() {
     let response = within(call(&link, request("/s/None", Body::empty())))
         .await
         .unwrap();
-    assert_eq!(response.headers(), &fields(&[("grpc-status", "12")]));
+    if by == Carrier::Quic {
+        // Elsewhere its end is a frame of its own, because some servers of gRPC wait for one.
+        assert_eq!(response.headers(), &fields(&[("grpc-status", "12")]));
+    }
     assert!(response.body().is_end_stream());
     assert_eq!(read(response.into_body()).await.unwrap(), (Bytes::new(), None));
 }
 
-#[tokio::test]
-async fn trailers_without_data_and_empty_data_are_kept_apart_from_no_body() {
-    let (link, _serving, _hub) = linked(echo).await;
+async fn trailers_without_data_and_empty_data_are_kept_apart_from_no_body(by: Carrier) {
+    let (link, _serving, _hub) = linked(by, echo).await;
     let only_trailers = frames(vec![Frame::trailers(fields(&[("x-end", "")]))]);
     let response = within(call(&link, request("/s/Echo", only_trailers)))
         .await
@@ -286,9 +300,8 @@ async fn trailers_without_data_and_empty_data_are_kept_apart_from_no_body() {
     assert_eq!(read(response.into_body()).await.unwrap(), (Bytes::new(), None));
 }
 
-#[tokio::test]
-async fn a_response_to_head_declares_a_length_that_does_not_follow() {
-    let (link, _serving, _hub) = linked(|_| async {
+async fn a_response_to_head_declares_a_length_that_does_not_follow(by: Carrier) {
+    let (link, _serving, _hub) = linked(by, |_| async {
         let mut response = Response::new(Body::empty());
         *response.headers_mut() = fields(&[("content-length", "5")]);
         Ok(response)
@@ -313,12 +326,15 @@ async fn a_response_to_head_declares_a_length_that_does_not_follow() {
         Err(CallError::Malformed(reason)) => reason,
         Err(other) => panic!("{other}"),
     };
-    assert!(broken.contains("5 bytes before its content-length"), "{broken}");
+    let why = match by {
+        Carrier::Quic => "5 bytes before its content-length",
+        Carrier::Tls | Carrier::WebSocket => "protocol error",
+    };
+    assert!(broken.contains(why), "{broken}");
 }
 
-#[tokio::test]
-async fn many_calls_at_once_do_not_mix() {
-    let (link, _serving, _hub) = linked(echo).await;
+async fn many_calls_at_once_do_not_mix(by: Carrier) {
+    let (link, _serving, _hub) = linked(by, echo).await;
     let calls = (0..200_usize).map(|number| {
         let link = link.clone();
         async move {

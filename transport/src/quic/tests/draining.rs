@@ -18,8 +18,16 @@ use super::support::*;
 use crate::rh3::Role;
 use crate::rh3::frame::{Frame, FrameDecoder, stream_type};
 use crate::{
-    AgentLink, Body, CallError, Code, Delivered, DialError, Dialer, HubLink, LinkError, Standing, Tuning,
+    AgentLink, Body, CallError, Carrier, Code, Delivered, DialError, Dialer, HubLink, LinkError, Standing,
+    Tuning,
 };
+
+by_each_carrier!(
+    calls_that_run_go_on_and_new_ones_are_refused,
+    a_standing_call_is_not_waited_for,
+    a_long_response_has_arrived_when_the_drain_is_over,
+    of_calls_that_race_a_drain_each_runs_or_is_refused_and_none_does_both,
+);
 
 /// An agent that serves, and that the test can drain meanwhile.
 struct Agent {
@@ -65,9 +73,8 @@ fn begun(link: &HubLink, path: &'static str) -> JoinHandle<Result<Response<Body>
     tokio::spawn(async move { call(&link, request(path, full("x"))).await })
 }
 
-#[tokio::test]
-async fn calls_that_run_go_on_and_new_ones_are_refused() {
-    let hub = Hub::new(Tuning::default());
+async fn calls_that_run_go_on_and_new_ones_are_refused(by: Carrier) {
+    let hub = Hub::by(by, Tuning::default());
     let (link, agent) = hub.link(Tuning::default()).await;
     let go = Arc::new(Notify::new());
     let agent = Agent::serving(agent, held(&go));
@@ -99,9 +106,8 @@ async fn calls_that_run_go_on_and_new_ones_are_refused() {
     within(agent.link.drain()).await;
 }
 
-#[tokio::test]
-async fn a_standing_call_is_not_waited_for() {
-    let hub = Hub::new(Tuning::default());
+async fn a_standing_call_is_not_waited_for(by: Carrier) {
+    let hub = Hub::by(by, Tuning::default());
     let (link, agent) = hub.link(Tuning::default()).await;
     let agent = Agent::serving(agent, |_| async {
         let endless = StreamBody::new(futures_util::stream::pending());
@@ -123,10 +129,9 @@ struct Outcomes {
     refused: HashSet<usize>,
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_calls_that_race_a_drain_each_runs_or_is_refused_and_none_does_both() {
+async fn of_calls_that_race_a_drain_each_runs_or_is_refused_and_none_does_both(by: Carrier) {
     const CALLERS: usize = 16;
-    let hub = Hub::new(Tuning::default());
+    let hub = Hub::by(by, Tuning::default());
     let mut after_goaway = 0;
     for round in 0..20 {
         let (link, agent) = hub.link(Tuning::default()).await;
@@ -286,10 +291,9 @@ async fn a_drain_is_over_when_the_link_is_though_nobody_serves_it() {
     until("its calls are dropped", || agent.calls() == 0).await;
 }
 
-#[tokio::test]
-async fn a_long_response_has_arrived_when_the_drain_is_over() {
+async fn a_long_response_has_arrived_when_the_drain_is_over(by: Carrier) {
     const LENGTH: usize = 8 << 20;
-    let hub = Hub::new(Tuning::default());
+    let hub = Hub::by(by, Tuning::default());
     // The whole of it waits in the agent's buffers, having been written.
     let (link, agent) = hub.link(Tuning::default()).await;
     let agent = Agent::serving(agent, |_| async { Ok(Response::new(full(pattern(LENGTH)))) });

@@ -8,7 +8,13 @@ use tokio::sync::Notify;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::support::*;
-use crate::{Body, BodyError, CallError, Code, Delivered, HubLink, Reset, Tuning};
+use crate::{Body, BodyError, CallError, Carrier, Code, Delivered, HubLink, Reset, Tuning};
+
+by_each_carrier!(
+    a_handler_that_gives_up_tells_its_code,
+    a_handler_that_panics_resets_its_call_and_no_other,
+    a_response_s_body_that_breaks_off_or_panics_tells_its_code,
+);
 
 /// More than a stream of bare quinn takes unread.
 const LARGE: usize = 8 << 20;
@@ -158,9 +164,8 @@ async fn to_stop_the_request_after_a_complete_response_is_no_error() {
     assert_eq!(agent.connection.close_reason(), None);
 }
 
-#[tokio::test]
-async fn a_handler_that_gives_up_tells_its_code() {
-    let (link, _serving, _hub) = linked(|request: Request<Body>| async move {
+async fn a_handler_that_gives_up_tells_its_code(by: Carrier) {
+    let (link, _serving, _hub) = linked(by, |request: Request<Body>| async move {
         Err(Reset(match request.uri().path() {
             "/s/Reject" => Code::REQUEST_REJECTED,
             _ => Code::CONNECT_ERROR,
@@ -179,11 +184,10 @@ async fn a_handler_that_gives_up_tells_its_code() {
     assert_eq!(error.delivered(), Delivered::No);
 }
 
-#[tokio::test]
-async fn a_handler_that_panics_resets_its_call_and_no_other() {
+async fn a_handler_that_panics_resets_its_call_and_no_other(by: Carrier) {
     let (feed, body) = channel();
     let body = Arc::new(Mutex::new(Some(body)));
-    let (link, _serving, _hub) = linked(move |request: Request<Body>| {
+    let (link, _serving, _hub) = linked(by, move |request: Request<Body>| {
         let body = body.lock().unwrap().take();
         async move {
             match request.uri().path() {
@@ -204,10 +208,9 @@ async fn a_handler_that_panics_resets_its_call_and_no_other() {
     within(call(&link, request("/s/1", Body::empty()))).await.unwrap();
 }
 
-#[tokio::test]
-async fn a_response_s_body_that_breaks_off_or_panics_tells_its_code() {
+async fn a_response_s_body_that_breaks_off_or_panics_tells_its_code(by: Carrier) {
     let panics = || -> Result<Frame<bytes::Bytes>, BodyError> { panic!("as a body may") };
-    let (link, _serving, _hub) = linked(move |request: Request<Body>| async move {
+    let (link, _serving, _hub) = linked(by, move |request: Request<Body>| async move {
         let head = futures_util::stream::iter([Ok(Frame::data("first".into()))]);
         let path = request.uri().path().to_owned();
         let rest = futures_util::stream::once(async move {
@@ -222,7 +225,12 @@ async fn a_response_s_body_that_breaks_off_or_panics_tells_its_code() {
         Ok(Response::new(Body::new(http_body_util::StreamBody::new(stream))))
     })
     .await;
-    for (path, expected) in [("/s/Break", Code(0x1234)), ("/s/Panic", Code::INTERNAL_ERROR)] {
+    let unknown = match by {
+        Carrier::Quic => Code(0x1234),
+        // HTTP/2 has a code for it that says as much.
+        Carrier::Tls | Carrier::WebSocket => Code::GENERAL_PROTOCOL_ERROR,
+    };
+    for (path, expected) in [("/s/Break", unknown), ("/s/Panic", Code::INTERNAL_ERROR)] {
         let (feed, body) = channel();
         let mut response = within(call(&link, request(path, body)))
             .await

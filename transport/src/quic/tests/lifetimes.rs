@@ -8,7 +8,16 @@ use http_body::Frame;
 use tokio::net::UdpSocket;
 
 use super::support::*;
-use crate::{Body, BodyError, CallError, Code, Congestion, Delivered, Dialer, LinkError, Tuning};
+use crate::{Body, BodyError, CallError, Carrier, Code, Congestion, Delivered, Dialer, LinkError, Tuning};
+
+by_each_carrier!(
+    a_link_s_tasks_end_with_it,
+    an_agent_that_lets_its_link_go_ends_it,
+    handlers_and_bodies_are_dropped_with_the_serving_of_their_link,
+    a_closed_listener_closes_every_link_and_says_why,
+    a_link_closed_with_an_error_s_code_says_so_to_the_other_end,
+    an_agent_that_closes_waits_until_the_hub_was_told,
+);
 
 /// Tasks of this test's runtime.
 fn tasks() -> usize {
@@ -19,9 +28,8 @@ async fn echo(request: Request<Body>) -> Answer {
     Ok(Response::new(request.into_body()))
 }
 
-#[tokio::test]
-async fn a_link_s_tasks_end_with_it() {
-    let hub = Hub::new(Tuning::default());
+async fn a_link_s_tasks_end_with_it(by: Carrier) {
+    let hub = Hub::by(by, Tuning::default());
     let before = tasks();
     let (link, agent) = hub.link(Tuning::default()).await;
     let serving = serve(agent, echo);
@@ -46,9 +54,8 @@ async fn a_link_s_tasks_end_with_it() {
     until("the link's tasks have ended", || tasks() <= before).await;
 }
 
-#[tokio::test]
-async fn an_agent_that_lets_its_link_go_ends_it() {
-    let hub = Hub::new(Tuning::default());
+async fn an_agent_that_lets_its_link_go_ends_it(by: Carrier) {
+    let hub = Hub::by(by, Tuning::default());
     let before = tasks();
     let (link, agent) = hub.link(Tuning::default()).await;
     drop(agent);
@@ -117,9 +124,8 @@ async fn the_end_of_a_link_is_told_when_no_more_may_be_under_way() {
     }
 }
 
-#[tokio::test]
-async fn handlers_and_bodies_are_dropped_with_the_serving_of_their_link() {
-    let hub = Hub::new(Tuning::default());
+async fn handlers_and_bodies_are_dropped_with_the_serving_of_their_link(by: Carrier) {
+    let hub = Hub::by(by, Tuning::default());
     let (link, agent) = hub.link(Tuning::default()).await;
     let (handler_held, handler) = channel();
     let (body_feed, body) = channel();
@@ -184,9 +190,8 @@ async fn handlers_and_bodies_are_dropped_with_the_serving_of_their_link() {
     );
 }
 
-#[tokio::test]
-async fn a_closed_listener_closes_every_link_and_says_why() {
-    let hub = Hub::new(Tuning::default());
+async fn a_closed_listener_closes_every_link_and_says_why(by: Carrier) {
+    let hub = Hub::by(by, Tuning::default());
     let (first, first_serving) = hub.serve(Tuning::default(), echo).await;
     let (second, second_serving) = hub.serve(Tuning::default(), echo).await;
     hub.listener.close("maintenance");
@@ -204,21 +209,22 @@ async fn a_closed_listener_closes_every_link_and_says_why() {
     within(hub.listener.closed()).await;
 }
 
-#[tokio::test]
-async fn a_link_closed_with_an_error_s_code_says_so_to_the_other_end() {
-    let hub = Hub::new(Tuning::default());
+async fn a_link_closed_with_an_error_s_code_says_so_to_the_other_end(by: Carrier) {
+    let hub = Hub::by(by, Tuning::default());
     let (link, serving) = hub.serve(Tuning::default(), echo).await;
     link.close(Code::EXCESSIVE_LOAD, "too much");
     let lost = within(serving).await.unwrap().to_string();
     assert!(
-        lost.contains("H3_EXCESSIVE_LOAD") && lost.contains("too much"),
+        lost.contains(match by {
+            Carrier::Quic => "H3_EXCESSIVE_LOAD",
+            Carrier::Tls | Carrier::WebSocket => "ENHANCE_YOUR_CALM",
+        }) && lost.contains("too much"),
         "{lost}"
     );
 }
 
-#[tokio::test]
-async fn an_agent_that_closes_waits_until_the_hub_was_told() {
-    let hub = Hub::new(Tuning::default());
+async fn an_agent_that_closes_waits_until_the_hub_was_told(by: Carrier) {
+    let hub = Hub::by(by, Tuning::default());
     let (link, agent) = hub.link(Tuning::default()).await;
     agent.close(Code::NO_ERROR, "done");
     within(agent.closed()).await;

@@ -9,7 +9,7 @@ use tokio::net::UdpSocket;
 
 use super::support::*;
 use crate::liveness::{Activity, DEAD_AFTER, Liveness, Sample, WATCH};
-use crate::{Body, Dead, Dialer, HubLink, Tuning};
+use crate::{Body, Carrier, Dead, Dialer, HubLink, Tuning};
 
 /// Looks at a link that carries a call, as a hub does, for `time` or until it is dead. Heartbeats are calls here.
 async fn look_after(link: &HubLink, liveness: &mut Liveness, time: Duration) -> Seen {
@@ -114,7 +114,7 @@ async fn a_look_after_the_last_call_was_sent_still_finds_what_goes_unacknowledge
 
 #[tokio::test]
 async fn what_a_peer_acknowledges_is_received_and_an_acknowledgement_is_not_sent() {
-    let (link, _serving, _hub) = linked(|_| async { Ok(Response::new(full("hello"))) }).await;
+    let (link, _serving, _hub) = linked(Carrier::Quic, |_| async { Ok(Response::new(full("hello"))) }).await;
     let before = link.activity();
     for _ in 0..3 {
         let response = within(call(&link, request("/s/1", full("x")))).await.unwrap();

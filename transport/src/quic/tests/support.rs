@@ -24,46 +24,46 @@ use crate::rh3::frame::stream_type;
 use crate::rh3::settings::Settings;
 use crate::rh3::{frame, head, varint};
 use crate::{
-    AgentLink, Body, BodyError, CallError, Code, Dialer, HubLink, LinkError, Listener, Reset, Tuning,
+    AgentLink, Body, BodyError, CallError, Carrier, Code, Dialer, HubLink, LinkError, Listener, Reset, Tuning,
 };
 
 /// No test takes longer, whatever it waits for.
-pub(super) const LIMIT: Duration = Duration::from_secs(20);
+pub(crate) const LIMIT: Duration = Duration::from_secs(20);
 
 /// The name in the hub's certificate.
-pub(super) const HUB: &str = "hub.test";
+pub(crate) const HUB: &str = "hub.test";
 
 /// The secret of the hubs' ports.
-pub(super) const SECRET: &[u8] = b"the hub's private key";
+pub(crate) const SECRET: &[u8] = b"the hub's private key";
 
 /// What a handler returns.
-pub(super) type Answer = Result<Response<Body>, Reset>;
+pub(crate) type Answer = Result<Response<Body>, Reset>;
 
 /// Waits for `future`, and fails the test when it takes too long.
-pub(super) async fn within<F: Future>(future: F) -> F::Output {
+pub(crate) async fn within<F: Future>(future: F) -> F::Output {
     tokio::time::timeout(LIMIT, future)
         .await
         .expect("the test took too long")
 }
 
 /// A certificate authority.
-pub(super) struct Pki(CertifiedIssuer<'static, KeyPair>);
+pub(crate) struct Pki(CertifiedIssuer<'static, KeyPair>);
 
 /// A certificate and its key.
-pub(super) type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
+pub(crate) type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 
 impl Pki {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
     }
 
-    pub(super) fn agent(&self) -> Identity {
+    pub(crate) fn agent(&self) -> Identity {
         self.issue("agent.test", ExtendedKeyUsagePurpose::ClientAuth, (2020, 2120))
     }
 
-    pub(super) fn expired_agent(&self) -> Identity {
+    pub(crate) fn expired_agent(&self) -> Identity {
         self.issue("agent.test", ExtendedKeyUsagePurpose::ClientAuth, (2020, 2021))
     }
 
@@ -85,7 +85,7 @@ impl Pki {
     }
 
     /// TLS of a hub, which demands a certificate of this authority.
-    pub(super) fn server_tls(&self) -> rustls::ServerConfig {
+    pub(crate) fn server_tls(&self) -> rustls::ServerConfig {
         let (chain, key) = self.issue(HUB, ExtendedKeyUsagePurpose::ServerAuth, (2020, 2120));
         let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(self.roots()), provider());
         rustls::ServerConfig::builder_with_provider(provider())
@@ -97,7 +97,7 @@ impl Pki {
     }
 
     /// TLS of an agent that trusts this authority and presents `identity`.
-    pub(super) fn client_tls(&self, identity: Option<Identity>) -> rustls::ClientConfig {
+    pub(crate) fn client_tls(&self, identity: Option<Identity>) -> rustls::ClientConfig {
         let config = rustls::ClientConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&rustls::version::TLS13])
             .unwrap()
@@ -113,23 +113,46 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
 }
 
-pub(super) fn loopback() -> SocketAddr {
+pub(crate) fn loopback() -> SocketAddr {
     (Ipv4Addr::LOCALHOST, 0).into()
 }
 
+/// Runs each of these tests by every carrier, which they are told.
+macro_rules! by_each_carrier {
+    ($($test:ident),+ $(,)?) => {
+        mod quic {
+            $(#[tokio::test] async fn $test() { super::$test(crate::Carrier::Quic).await; })+
+        }
+        mod tls {
+            $(#[tokio::test] async fn $test() { super::$test(crate::Carrier::Tls).await; })+
+        }
+        mod websocket {
+            $(#[tokio::test] async fn $test() { super::$test(crate::Carrier::WebSocket).await; })+
+        }
+    };
+}
+pub(crate) use by_each_carrier;
+
 /// A hub's port, and the authority that it trusts.
-pub(super) struct Hub {
-    pub(super) listener: Listener,
-    pub(super) pki: Pki,
-    pub(super) address: SocketAddr,
+pub(crate) struct Hub {
+    /// How its agents come.
+    by: Carrier,
+    pub(crate) listener: Listener,
+    pub(crate) pki: Pki,
+    pub(crate) address: SocketAddr,
 }
 
 impl Hub {
-    pub(super) fn new(tuning: Tuning) -> Self {
+    pub(crate) fn new(tuning: Tuning) -> Self {
+        Self::by(Carrier::Quic, tuning)
+    }
+
+    pub(crate) fn by(carrier: Carrier, tuning: Tuning) -> Self {
         let pki = Pki::new();
         let listener = Listener::bind(loopback(), pki.server_tls(), SECRET, tuning).unwrap();
         let address = listener.local_addr().unwrap();
         Self {
+            by: carrier,
             listener,
             pki,
             address,
@@ -137,20 +160,21 @@ impl Hub {
     }
 
     /// The next peer, once its handshake is done.
-    pub(super) async fn accept(&self) -> HubLink {
+    pub(crate) async fn accept(&self) -> HubLink {
         let handshake = within(self.listener.accept()).await.unwrap();
         within(handshake.establish()).await.unwrap()
     }
 
     /// An agent of ours and the hub's end of its link.
-    pub(super) async fn link(&self, tuning: Tuning) -> (HubLink, AgentLink) {
+    pub(crate) async fn link(&self, tuning: Tuning) -> (HubLink, AgentLink) {
         let dialer = Dialer::new(self.pki.client_tls(Some(self.pki.agent())), tuning).unwrap();
-        let (hub, agent) = tokio::join!(self.accept(), within(dialer.dial(self.address, HUB)));
+        let dialer = dialer.proxies(crate::websocket::Proxies::none());
+        let (hub, agent) = tokio::join!(self.accept(), within(dialer.dial_by(self.by, self.address, HUB)));
         (hub, agent.unwrap())
     }
 
     /// An agent that answers with `handler`.
-    pub(super) async fn serve<H, F>(&self, tuning: Tuning, handler: H) -> (HubLink, Serving)
+    pub(crate) async fn serve<H, F>(&self, tuning: Tuning, handler: H) -> (HubLink, Serving)
     where
         H: Fn(Request<Body>) -> F + Clone + Send + Sync + 'static,
         F: Future<Output = Answer> + Send + 'static,
@@ -160,12 +184,12 @@ impl Hub {
     }
 
     /// An agent of bare quinn, and the hub's end of its link.
-    pub(super) async fn bare_agent(&self) -> (HubLink, BarePeer) {
+    pub(crate) async fn bare_agent(&self) -> (HubLink, BarePeer) {
         self.bare_agent_with(TransportConfig::default()).await
     }
 
     /// The same with QUIC's settings as the test wants them.
-    pub(super) async fn bare_agent_with(&self, transport: TransportConfig) -> (HubLink, BarePeer) {
+    pub(crate) async fn bare_agent_with(&self, transport: TransportConfig) -> (HubLink, BarePeer) {
         let tls = self.pki.client_tls(Some(self.pki.agent()));
         let dialing = bare_dial_with(tls, self.address, transport);
         let (hub, agent) = tokio::join!(self.accept(), within(dialing));
@@ -174,9 +198,9 @@ impl Hub {
 }
 
 /// An agent that serves until this is dropped.
-pub(super) type Serving = AbortOnDropHandle<LinkError>;
+pub(crate) type Serving = AbortOnDropHandle<LinkError>;
 
-pub(super) fn serve<H, F>(agent: AgentLink, handler: H) -> Serving
+pub(crate) fn serve<H, F>(agent: AgentLink, handler: H) -> Serving
 where
     H: Fn(Request<Body>) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Answer> + Send + 'static,
@@ -185,24 +209,24 @@ where
 }
 
 /// A hub, and one agent that answers with `handler`.
-pub(super) async fn linked<H, F>(handler: H) -> (HubLink, Serving, Hub)
+pub(crate) async fn linked<H, F>(by: Carrier, handler: H) -> (HubLink, Serving, Hub)
 where
     H: Fn(Request<Body>) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Answer> + Send + 'static,
 {
-    let hub = Hub::new(Tuning::default());
+    let hub = Hub::by(by, Tuning::default());
     let (link, serving) = hub.serve(Tuning::default(), handler).await;
     (link, serving, hub)
 }
 
 /// A QUIC connection without anything of HTTP/3, and what keeps it open.
-pub(super) struct BarePeer {
-    pub(super) connection: quinn::Connection,
+pub(crate) struct BarePeer {
+    pub(crate) connection: quinn::Connection,
     _endpoint: quinn::Endpoint,
 }
 
 /// Dials as an agent whose HTTP/3 is the test's own.
-pub(super) async fn bare_dial(
+pub(crate) async fn bare_dial(
     tls: rustls::ClientConfig,
     address: SocketAddr,
 ) -> Result<BarePeer, quinn::ConnectionError> {
@@ -228,12 +252,12 @@ async fn bare_dial_with(
 }
 
 /// An agent of ours, linked to a hub of bare quinn.
-pub(super) async fn bare_hub(tuning: Tuning) -> (BarePeer, AgentLink) {
+pub(crate) async fn bare_hub(tuning: Tuning) -> (BarePeer, AgentLink) {
     bare_hub_with(tuning, TransportConfig::default()).await
 }
 
 /// The same with QUIC's settings as the test wants them.
-pub(super) async fn bare_hub_with(tuning: Tuning, transport: TransportConfig) -> (BarePeer, AgentLink) {
+pub(crate) async fn bare_hub_with(tuning: Tuning, transport: TransportConfig) -> (BarePeer, AgentLink) {
     let pki = Pki::new();
     let mut tls = pki.server_tls();
     tls.alpn_protocols = vec![ALPN.to_vec()];
@@ -253,11 +277,11 @@ pub(super) async fn bare_hub_with(tuning: Tuning, transport: TransportConfig) ->
 
 impl BarePeer {
     /// Opens a control stream that begins as it should, with no limit on metadata.
-    pub(super) async fn control(&self) -> quinn::SendStream {
+    pub(crate) async fn control(&self) -> quinn::SendStream {
         self.control_with(&Settings::default()).await
     }
 
-    pub(super) async fn control_with(&self, settings: &Settings) -> quinn::SendStream {
+    pub(crate) async fn control_with(&self, settings: &Settings) -> quinn::SendStream {
         let mut hello = BytesMut::new();
         varint::put(&mut hello, stream_type::CONTROL);
         settings.encode(&mut hello);
@@ -265,7 +289,7 @@ impl BarePeer {
     }
 
     /// Opens a unidirectional stream that begins with `bytes`.
-    pub(super) async fn uni(&self, bytes: &[u8]) -> quinn::SendStream {
+    pub(crate) async fn uni(&self, bytes: &[u8]) -> quinn::SendStream {
         let mut stream = within(self.connection.open_uni()).await.unwrap();
         within(stream.write_all(bytes)).await.unwrap();
         stream
@@ -273,18 +297,18 @@ impl BarePeer {
 
     /// Waits until the other end has read what was sent before on unidirectional streams: it stops one of a type that
     /// it does not know.
-    pub(super) async fn is_heard(&self) {
+    pub(crate) async fn is_heard(&self) {
         let stream = self.uni(&[0x21]).await;
         within(stream.stopped()).await.unwrap();
     }
 
     /// The next call's stream.
-    pub(super) async fn accept(&self) -> (quinn::SendStream, quinn::RecvStream) {
+    pub(crate) async fn accept(&self) -> (quinn::SendStream, quinn::RecvStream) {
         within(self.connection.accept_bi()).await.unwrap()
     }
 
     /// The application code with which the other end closed the connection.
-    pub(super) async fn closed(&self) -> Code {
+    pub(crate) async fn closed(&self) -> Code {
         match within(self.connection.closed()).await {
             quinn::ConnectionError::ApplicationClosed(close) => Code(close.error_code.into_inner()),
             other => panic!("not closed with a code of HTTP/3: {other}"),
@@ -294,14 +318,14 @@ impl BarePeer {
 
 /// Passes packets between an agent and the hub that is there now. To the agent it is one address, as the port of a hub
 /// that was started again is; the hub before never learns that it is gone, as one that was killed does not either.
-pub(super) struct Port {
-    pub(super) address: SocketAddr,
-    pub(super) hub: Arc<Mutex<SocketAddr>>,
+pub(crate) struct Port {
+    pub(crate) address: SocketAddr,
+    pub(crate) hub: Arc<Mutex<SocketAddr>>,
     _passing: AbortOnDropHandle<()>,
 }
 
 impl Port {
-    pub(super) async fn to(hub: SocketAddr) -> Self {
+    pub(crate) async fn to(hub: SocketAddr) -> Self {
         let agents = UdpSocket::bind(loopback()).await.unwrap();
         let address = agents.local_addr().unwrap();
         let hub = Arc::new(Mutex::new(hub));
@@ -338,18 +362,18 @@ async fn pass(agents: UdpSocket, hub: Arc<Mutex<SocketAddr>>) {
 }
 
 /// A request of `path` with this body.
-pub(super) fn request(path: &str, body: Body) -> Request<Body> {
+pub(crate) fn request(path: &str, body: Body) -> Request<Body> {
     Request::post(format!("https://{HUB}{path}")).body(body).unwrap()
 }
 
 /// Makes the call that `request` describes.
-pub(super) async fn call(link: &HubLink, request: Request<Body>) -> Result<Response<Body>, CallError> {
+pub(crate) async fn call(link: &HubLink, request: Request<Body>) -> Result<Response<Body>, CallError> {
     let (head, body) = request.into_parts();
     link.call(&head, body).await
 }
 
 /// The HEADERS frame of [`request`].
-pub(super) fn request_head(path: &str) -> Bytes {
+pub(crate) fn request_head(path: &str) -> Bytes {
     let mut out = BytesMut::new();
     let (parts, _) = request(path, Body::empty()).into_parts();
     head::encode_request(&parts, &mut out).unwrap();
@@ -357,14 +381,14 @@ pub(super) fn request_head(path: &str) -> Bytes {
 }
 
 /// The HEADERS frame of a response with these fields.
-pub(super) fn response_head(fields: &HeaderMap) -> Bytes {
+pub(crate) fn response_head(fields: &HeaderMap) -> Bytes {
     let mut out = BytesMut::new();
     head::encode_response(http::StatusCode::OK, fields, &mut out);
     out.freeze()
 }
 
 /// A DATA frame.
-pub(super) fn data(payload: &[u8]) -> Bytes {
+pub(crate) fn data(payload: &[u8]) -> Bytes {
     let mut out = BytesMut::new();
     frame::put_data_header(&mut out, payload.len() as u64);
     out.extend_from_slice(payload);
@@ -372,22 +396,22 @@ pub(super) fn data(payload: &[u8]) -> Bytes {
 }
 
 /// A body of one piece.
-pub(super) fn full(bytes: impl Into<Bytes>) -> Body {
+pub(crate) fn full(bytes: impl Into<Bytes>) -> Body {
     Body::new(http_body_util::Full::new(bytes.into()).map_err(|never| match never {}))
 }
 
 /// A body of these frames, all of them ready.
-pub(super) fn frames(frames: Vec<Frame<Bytes>>) -> Body {
+pub(crate) fn frames(frames: Vec<Frame<Bytes>>) -> Body {
     Body::new(StreamBody::new(futures_util::stream::iter(
         frames.into_iter().map(Ok),
     )))
 }
 
 /// Where a test feeds a [`channel`] body. Its `closed` tells when the body was dropped.
-pub(super) type Feed = mpsc::Sender<Result<Frame<Bytes>, BodyError>>;
+pub(crate) type Feed = mpsc::Sender<Result<Frame<Bytes>, BodyError>>;
 
 /// A body that comes as the test says, and ends when the [`Feed`] is dropped.
-pub(super) fn channel() -> (Feed, Body) {
+pub(crate) fn channel() -> (Feed, Body) {
     let (feed, frames) = mpsc::channel(1);
     let frames = futures_util::stream::unfold(frames, async |mut frames: mpsc::Receiver<_>| {
         Some((frames.recv().await?, frames))
@@ -396,25 +420,25 @@ pub(super) fn channel() -> (Feed, Body) {
 }
 
 /// All of a body: its bytes, and its trailers if it has any.
-pub(super) async fn read(body: Body) -> Result<(Bytes, Option<HeaderMap>), BodyError> {
+pub(crate) async fn read(body: Body) -> Result<(Bytes, Option<HeaderMap>), BodyError> {
     let collected = within(body.collect()).await?;
     let trailers = collected.trailers().cloned();
     Ok((collected.to_bytes(), trailers))
 }
 
 /// The next bytes of a body.
-pub(super) async fn next_data(body: &mut Body) -> Option<Bytes> {
+pub(crate) async fn next_data(body: &mut Body) -> Option<Bytes> {
     let frame = within(body.frame()).await?;
     Some(frame.unwrap().into_data().expect("data, not trailers"))
 }
 
 /// All that a stream of the `h3` crate's buffers holds.
-pub(super) fn bytes_of(mut buffer: impl Buf) -> Bytes {
+pub(crate) fn bytes_of(mut buffer: impl Buf) -> Bytes {
     buffer.copy_to_bytes(buffer.remaining())
 }
 
 /// Fields with these names and values, in order.
-pub(super) fn fields(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+pub(crate) fn fields(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
     let pairs = pairs.iter().map(|&(name, value)| {
         (
             http::HeaderName::from_static(name),
@@ -429,7 +453,7 @@ pub(super) fn fields(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
 }
 
 /// `len` bytes that differ from place to place.
-pub(super) fn pattern(len: usize) -> Bytes {
+pub(crate) fn pattern(len: usize) -> Bytes {
     (0..len)
         .map(|at| (at * 31 + (at >> 8)) as u8)
         .collect::<Vec<_>>()
@@ -437,7 +461,7 @@ pub(super) fn pattern(len: usize) -> Bytes {
 }
 
 /// Waits until `condition` holds. Between two looks whatever else is to be done gets its turn.
-pub(super) async fn until(what: &str, condition: impl Fn() -> bool) {
+pub(crate) async fn until(what: &str, condition: impl Fn() -> bool) {
     let deadline = tokio::time::Instant::now() + LIMIT;
     while !condition() {
         assert!(tokio::time::Instant::now() < deadline, "never came: {what}");

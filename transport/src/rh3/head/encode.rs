@@ -152,13 +152,13 @@ fn size_of(name_len: usize, value_len: usize) -> usize {
 
 /// The value without spaces and tabs around it: they are no part of a field's value (RFC 9110 §5.5), gRPC lets them be
 /// stripped, and some peers close the whole connection over them (RFC 9113 §8.2.1).
-fn without_padding(value: &HeaderValue) -> &[u8] {
+pub(crate) fn without_padding(value: &HeaderValue) -> &[u8] {
     // Of the white space of ASCII, a value can hold these two only.
     value.as_bytes().trim_ascii()
 }
 
 /// Whether the field may be in a message of HTTP/3 (RFC 9114 §4.2).
-fn is_permitted(name: &HeaderName, value: &HeaderValue) -> bool {
+pub(crate) fn is_permitted(name: &HeaderName, value: &HeaderValue) -> bool {
     if *name == header::TE {
         return is_te_trailers(value.as_bytes());
     }
@@ -166,6 +166,6 @@ fn is_permitted(name: &HeaderName, value: &HeaderValue) -> bool {
 }
 
 /// Whether the field's values are secrets that no hop may keep in a compression state (RFC 7541 §7.1.3).
-fn is_secret(name: &HeaderName) -> bool {
+pub(crate) fn is_secret(name: &HeaderName) -> bool {
     *name == header::AUTHORIZATION || *name == header::COOKIE
 }

@@ -9,6 +9,7 @@ use http::HeaderName;
 
 pub use decode::{HeadError, MAX_FIELDS, content_length, decode_request, decode_response, decode_trailers};
 pub use encode::{EncodeError, encode_request, encode_response, encode_trailers};
+pub(crate) use encode::{is_permitted, is_secret, without_padding};
 
 /// What RFC 9114 §4.2.2 adds to the lengths of a field's name and value when it measures a field section.
 const FIELD_OVERHEAD: usize = 32;

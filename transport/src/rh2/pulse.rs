@@ -1,0 +1,201 @@
+//! When to ask the peer for a sign of life, and when to stop waiting for one. No clock of its own, no socket.
+//!
+//! TCP acknowledges what is sent, but tells it to nobody: a PING does (RFC 9113 §6.7), which HTTP/2 libraries answer by
+//! themselves, as QUIC stacks acknowledge packets.
+
+use std::time::{Duration, Instant};
+
+use crate::liveness::Activity;
+use crate::rh3::Role;
+use crate::tuning::Tuning;
+
+/// What was sent may go without anything coming back for so long before a PING asks for it. Calls that are answered sooner
+/// need none.
+const ASK_AFTER: Duration = Duration::from_millis(200);
+
+/// What is known of the peer's life on one link.
+#[derive(Debug)]
+pub(super) struct Pulse {
+    idle_timeout: Duration,
+    /// How often to ask in any case. The hub asks only for what it has sent.
+    keep_alive: Option<Duration>,
+    seen: Activity,
+    last_received: Instant,
+    /// Since when something that was sent has had no sign of life after it.
+    unanswered: Option<Instant>,
+    /// When the PING left that has no answer yet.
+    ping: Option<Instant>,
+    last_ping: Option<Instant>,
+    /// A sign of life is wanted that comes after what was sent so far.
+    wanted: bool,
+    round_trip: Option<Duration>,
+}
+
+/// What there is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Beat {
+    /// Send a PING.
+    Ping,
+    /// Nothing before this time, unless something is sent or comes.
+    Until(Instant),
+    /// Nothing came for the idle timeout.
+    TimedOut,
+}
+
+impl Pulse {
+    /// `role` is this end's in HTTP.
+    pub(super) fn new(tuning: &Tuning, role: Role, now: Instant) -> Self {
+        Self {
+            idle_timeout: tuning.idle_timeout,
+            keep_alive: (role == Role::Server).then_some(tuning.keep_alive),
+            seen: Activity::default(),
+            last_received: now,
+            unanswered: None,
+            ping: None,
+            last_ping: None,
+            // The first one measures the round trip.
+            wanted: true,
+            round_trip: None,
+        }
+    }
+
+    /// What to do now, where `activity` is what has come and left so far.
+    pub(super) fn beat(&mut self, activity: Activity, now: Instant) -> Beat {
+        if activity.received != self.seen.received {
+            self.seen = activity;
+            self.last_received = now;
+            self.unanswered = None;
+        } else if activity.sent != self.seen.sent {
+            self.unanswered.get_or_insert(now);
+        }
+        let timeout = self.last_received + self.idle_timeout;
+        if now >= timeout {
+            return Beat::TimedOut;
+        }
+        if self.ping.is_some() {
+            return Beat::Until(timeout);
+        }
+        let asked = self.unanswered.map(|since| since + ASK_AFTER);
+        let kept = self
+            .keep_alive
+            .map(|every| self.last_ping.unwrap_or(self.last_received) + every);
+        match asked.into_iter().chain(kept).min() {
+            _ if self.wanted => {}
+            Some(due) if now < due => return Beat::Until(due.min(timeout)),
+            Some(_) => {}
+            None => return Beat::Until(timeout),
+        }
+        self.wanted = false;
+        self.ping = Some(now);
+        self.last_ping = Some(now);
+        Beat::Ping
+    }
+
+    /// The PING was answered.
+    pub(super) fn pong(&mut self, now: Instant) {
+        let Some(sent) = self.ping.take() else { return };
+        let sample = now.saturating_duration_since(sent);
+        // RFC 6298 §2, as QUIC does it.
+        self.round_trip = Some(match self.round_trip {
+            Some(smoothed) => (smoothed * 7 + sample) / 8,
+            None => sample,
+        });
+    }
+
+    /// Asks for a sign of life that can only follow what was sent so far: the next PING's. Where one is under way, it is the one
+    /// after it.
+    pub(super) fn ask(&mut self) {
+        self.wanted = true;
+    }
+
+    pub(super) fn round_trip(&self) -> Option<Duration> {
+        self.round_trip
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn activity(received: u64, sent: u64) -> Activity {
+        Activity { received, sent }
+    }
+
+    fn pulse(role: Role, begun: Instant) -> Pulse {
+        let mut pulse = Pulse::new(&Tuning::default(), role, begun);
+        assert_eq!(
+            pulse.beat(activity(0, 0), begun),
+            Beat::Ping,
+            "the first measures"
+        );
+        pulse.pong(begun + Duration::from_millis(40));
+        pulse
+    }
+
+    #[test]
+    fn an_agent_keeps_its_way_open_and_a_hub_does_not() {
+        let begun = Instant::now();
+        let (mut agent, mut hub) = (pulse(Role::Server, begun), pulse(Role::Client, begun));
+        let (keep, idle) = (Duration::from_secs(10), Duration::from_secs(30));
+        assert_eq!(agent.beat(activity(1, 1), begun), Beat::Until(begun + keep));
+        assert_eq!(agent.beat(activity(1, 1), begun + keep), Beat::Ping);
+        assert_eq!(hub.beat(activity(1, 1), begun), Beat::Until(begun + idle));
+        assert_eq!(hub.beat(activity(1, 1), begun + keep), Beat::Until(begun + idle));
+    }
+
+    #[test]
+    fn what_was_sent_is_asked_after() {
+        let begun = Instant::now();
+        let mut hub = pulse(Role::Client, begun);
+        hub.beat(activity(1, 1), begun);
+        let sent = begun + Duration::from_secs(1);
+        assert_eq!(hub.beat(activity(1, 2), sent), Beat::Until(sent + ASK_AFTER));
+        assert_eq!(hub.beat(activity(1, 3), sent + ASK_AFTER), Beat::Ping);
+        // One at a time.
+        assert!(matches!(
+            hub.beat(activity(1, 9), sent + 9 * ASK_AFTER),
+            Beat::Until(_)
+        ));
+        hub.pong(sent + 10 * ASK_AFTER);
+        let heard = sent + 10 * ASK_AFTER;
+        assert!(
+            matches!(hub.beat(activity(2, 9), heard), Beat::Until(_)),
+            "all was answered"
+        );
+    }
+
+    #[test]
+    fn who_is_answered_soon_asks_nothing() {
+        let begun = Instant::now();
+        let mut hub = pulse(Role::Client, begun);
+        for step in 1..1000 {
+            let now = begun + ASK_AFTER / 2 * step;
+            let beat = hub.beat(activity(u64::from(step), u64::from(step)), now);
+            assert!(matches!(beat, Beat::Until(_)), "{step}: {beat:?}");
+        }
+    }
+
+    #[test]
+    fn silence_ends_at_the_idle_timeout() {
+        let begun = Instant::now();
+        let mut hub = pulse(Role::Client, begun);
+        hub.beat(activity(1, 1), begun);
+        let last = begun + Duration::from_secs(30);
+        assert_ne!(
+            hub.beat(activity(1, 5), last - Duration::from_millis(1)),
+            Beat::TimedOut
+        );
+        assert_eq!(hub.beat(activity(1, 5), last), Beat::TimedOut);
+    }
+
+    #[test]
+    fn the_round_trip_is_smoothed() {
+        let begun = Instant::now();
+        let mut hub = pulse(Role::Client, begun);
+        assert_eq!(hub.round_trip(), Some(Duration::from_millis(40)));
+        hub.ask();
+        hub.beat(activity(1, 1), begun);
+        hub.pong(begun + Duration::from_millis(120));
+        assert_eq!(hub.round_trip(), Some(Duration::from_millis(50)));
+    }
+}
