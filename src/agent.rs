@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use adit_agent::{Agent, HubAddress, Upstream, UpstreamAddr, UpstreamTls};
+use adit_agent::{Agent, Carrier, HubAddress, Upstream, UpstreamAddr, UpstreamTls};
 use adit_certs::{AgentId, CredentialFiles, Credentials, Role};
 use adit_proto::labels::Label;
 use anyhow::Context as _;
@@ -21,9 +21,17 @@ pub(crate) struct AgentArgs {
     /// The agent's id, as in its certificate: a DNS label such as site-7
     #[arg(long)]
     id: AgentId,
-    /// The hub's address for agents; its certificate has to be for HOST. May be repeated
-    #[arg(long, value_name = "HOST:PORT", value_delimiter = ',', required = true)]
+    /// The hub's address for agents, HOST:PORT, or wss://HOST/PATH where a proxy before the hub terminates TLS; the hub's
+    /// certificate has to be for HOST. May be repeated
+    #[arg(long, value_name = "ADDRESS", value_delimiter = ',', required = true)]
     hub: Vec<HubAddress>,
+    /// What links run over: quic (UDP), tls (TCP), or websocket, through the HTTP proxy that the environment names if any
+    /// [default: quic, and websocket for wss:// addresses]
+    #[arg(long, value_name = "NAME")]
+    carrier: Option<Carrier>,
+    /// The CA of what terminates TLS before a hub at a wss:// address [default: the system's]
+    #[arg(long, value_name = "FILE")]
+    websocket_ca: Option<PathBuf>,
     /// The gRPC server: http://HOST:PORT, https://HOST:PORT or unix:/PATH. May be repeated with prefixes of service
     /// names, of which the longest decides
     #[arg(long, value_name = "[PREFIX=]URL", value_delimiter = ',', required = true)]
@@ -69,6 +77,12 @@ impl AgentArgs {
             .exclusive(self.exclusive)
             .drain_timeout(self.link.drain_timeout)
             .tuning(self.link.tuning()?);
+        if let Some(carrier) = self.carrier {
+            agent = agent.carrier(carrier);
+        }
+        if let Some(ca) = &self.websocket_ca {
+            agent = agent.websocket_ca(ca.clone());
+        }
         for hub in &self.hub {
             agent = agent.hub(hub.clone());
         }

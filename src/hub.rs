@@ -20,7 +20,8 @@ const YOUNGEST: Duration = Duration::from_secs(1);
 pub(crate) struct HubArgs {
     #[command(flatten)]
     files: Files,
-    /// UDP address for agents; may be repeated, and port 443 beside the default gets through most firewalls
+    /// Address for agents, UDP and TCP on one port; may be repeated, and port 443 beside the default gets through most
+    /// firewalls
     #[arg(
         long,
         value_name = "ADDR",
@@ -28,6 +29,9 @@ pub(crate) struct HubArgs {
         default_value = "0.0.0.0:4433"
     )]
     agents: Vec<SocketAddr>,
+    /// TCP address for agents whose WebSockets come through a proxy that terminates their TLS, such as nginx [default: none]
+    #[arg(long, value_name = "ADDR")]
+    websocket: Option<SocketAddr>,
     /// TCP address for clients, which speak HTTP/2
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9090")]
     clients: SocketAddr,
@@ -84,6 +88,9 @@ impl HubArgs {
         for &address in &self.agents {
             hub = hub.agents(address);
         }
+        if let Some(address) = self.websocket {
+            hub = hub.websocket(address);
+        }
         for pool in &self.pool {
             hub = hub.pool(pool.clone());
         }
@@ -129,6 +136,7 @@ pub(crate) async fn run(args: HubArgs) -> anyhow::Result<()> {
     let stopping = Stopping::on_signals(args.link.drain_timeout)?;
     info!(
         agents = ?hub.agents_addresses()?,
+        websocket = hub.websocket_address()?.map(tracing::field::display),
         clients = %hub.clients_address()?,
         admin = hub.admin_address()?.map(tracing::field::display),
         congestion = %args.link.congestion,

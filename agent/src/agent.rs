@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use adit_certs::{AgentId, Credentials, TrustDomain};
 use adit_proto::tunnel::v1::Hello;
-use adit_transport::Dialer;
+use adit_transport::{Carrier, Dialer};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::{Instrument as _, info, info_span};
@@ -25,6 +25,7 @@ const GOODBYE: Duration = Duration::from_secs(1);
 pub struct Agent {
     pub(crate) hubs: Vec<HubAddress>,
     pub(crate) dialer: Dialer,
+    pub(crate) carrier: Carrier,
     /// Whose hubs they have to be.
     pub(crate) trust_domain: TrustDomain,
     /// As it is before any link has its slot and generation.
@@ -86,6 +87,7 @@ impl Agent {
             let slot = Slot {
                 hub,
                 dialer: self.dialer.clone(),
+                carrier: self.carrier,
                 trust_domain: self.trust_domain.clone(),
                 hello: Hello {
                     slot,

@@ -1,11 +1,12 @@
 //! What an agent is started with.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use adit_certs::{AgentId, Credentials, LoadError};
+use adit_certs::{AgentId, Credentials, LoadError, NoSystemRoots, TrustStore, upstream_config};
 use adit_proto::labels::{InvalidLabel, Label, Labels};
 use adit_proto::tunnel::v1::Hello;
-use adit_transport::{Body, DialError, Dialer, Tuning};
+use adit_transport::{Body, Carrier, DialError, Dialer, Tuning};
 use bytes::Bytes;
 use http::{Request, Response};
 use tower_service::Service;
@@ -34,6 +35,8 @@ pub struct Builder {
     labels: Vec<Label>,
     exclusive: bool,
     drain_timeout: Duration,
+    carrier: Option<Carrier>,
+    websocket_ca: Option<PathBuf>,
     tuning: Tuning,
 }
 
@@ -73,6 +76,22 @@ pub enum StartError {
     /// The certificate cannot be used.
     #[error("cannot use the agent's certificate for TLS: {0}")]
     Tls(String),
+    /// A WebSocket's address, and a carrier that is none.
+    #[error(
+        "{hub} is the address of a WebSocket, and --carrier {carrier} is to be used: name the hub as HOST:PORT, or leave --carrier out"
+    )]
+    CarrierOfUrl {
+        /// The address.
+        hub: HubAddress,
+        /// The carrier.
+        carrier: Carrier,
+    },
+    /// The CA of what is before a hub cannot be used.
+    #[error("cannot verify what is before a hub: {0}")]
+    WebSocketCa(LoadError),
+    /// The operating system trusts nobody.
+    #[error("cannot verify what is before a hub: {0}, with --websocket-ca")]
+    NoSystemRoots(#[from] NoSystemRoots),
     /// The TLS settings cannot serve QUIC.
     #[error(transparent)]
     Dialer(#[from] DialError),
@@ -89,6 +108,8 @@ impl Builder {
             labels: Vec::new(),
             exclusive: false,
             drain_timeout: DRAIN_TIMEOUT,
+            carrier: None,
+            websocket_ca: None,
             tuning: Tuning::default(),
         }
     }
@@ -156,6 +177,20 @@ impl Builder {
         self
     }
 
+    /// What the links run over. Unless it is called: QUIC, and a WebSocket to hubs whose address is one's.
+    #[must_use]
+    pub fn carrier(mut self, carrier: Carrier) -> Self {
+        self.carrier = Some(carrier);
+        self
+    }
+
+    /// The file of the CA of what is before a hub at a `wss://` address. Unless it is called: the CAs of the system.
+    #[must_use]
+    pub fn websocket_ca(mut self, file: PathBuf) -> Self {
+        self.websocket_ca = Some(file);
+        self
+    }
+
     /// Settings of the links.
     #[must_use]
     pub fn tuning(mut self, tuning: Tuning) -> Self {
@@ -189,9 +224,22 @@ impl Builder {
             .credentials
             .client_config()
             .map_err(|error| StartError::Tls(error.to_string()))?;
+        let mut dialer = Dialer::new(tls, self.tuning)?;
+        let url = self.hubs.iter().find(|hub| hub.is_url());
+        match (url, self.carrier) {
+            (None, _) => {}
+            (Some(_), None | Some(Carrier::WebSocket)) => {
+                dialer = dialer.web(web_tls(self.websocket_ca.as_deref())?)
+            }
+            (Some(hub), Some(carrier)) => {
+                let hub = hub.clone();
+                return Err(StartError::CarrierOfUrl { hub, carrier });
+            }
+        }
         Ok(Agent {
             hubs: self.hubs,
-            dialer: Dialer::new(tls, self.tuning)?,
+            dialer,
+            carrier: self.carrier.unwrap_or(Carrier::Quic),
             trust_domain: identity.trust_domain().clone(),
             hello: Hello {
                 id: self.id.to_string(),
@@ -207,6 +255,15 @@ impl Builder {
             drain_timeout: self.drain_timeout,
         })
     }
+}
+
+/// TLS of what is before a hub.
+fn web_tls(ca: Option<&Path>) -> Result<rustls::ClientConfig, StartError> {
+    let trust = match ca {
+        Some(file) => TrustStore::load(file).map_err(StartError::WebSocketCa)?,
+        None => TrustStore::system()?,
+    };
+    upstream_config(&trust, None).map_err(|error| StartError::Tls(error.to_string()))
 }
 
 /// Whether a call's path could name such a service.

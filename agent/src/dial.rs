@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 use std::time::Duration;
 
-use adit_transport::{AgentLink, DialError, Dialer};
+use adit_transport::{AgentLink, Carrier, DialError, Dialer, InvalidWebSocketUrl, WebSocketUrl};
 
 /// The first wait before dialling again is random below this,
 pub const FIRST_BACKOFF: Duration = Duration::from_millis(500);
@@ -21,18 +21,32 @@ pub const STABLE: Duration = Duration::from_secs(30);
 /// How long the name service may take to answer.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A hub's port for agents: `HOST:PORT`, where HOST is a DNS name, an IPv4 address, or an IPv6 address in brackets.
-/// The hub's certificate has to be for HOST.
+/// A hub's port for agents: `HOST:PORT`, where HOST is a DNS name, an IPv4 address, or an IPv6 address in brackets; or
+/// `wss://HOST[:PORT]/PATH`, where something before the hub terminates the TLS of a WebSocket. In either case the hub's
+/// certificate has to be for HOST.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HubAddress {
-    host: String,
-    port: u16,
+pub struct HubAddress(Place);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Place {
+    /// The hub itself.
+    Port { host: String, port: u16 },
+    /// What is before it.
+    Url(WebSocketUrl),
 }
 
 /// A text that is no [`HubAddress`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no address of a hub: write HOST:PORT, such as hub.example.com:4433 or [2001:db8::1]:4433")]
-pub struct InvalidHubAddress(String);
+pub enum InvalidHubAddress {
+    /// It is no host with a port.
+    #[error(
+        "{0:?} is no address of a hub: write HOST:PORT, such as hub.example.com:4433 or [2001:db8::1]:4433"
+    )]
+    Port(String),
+    /// It is meant to be the address of a WebSocket.
+    #[error(transparent)]
+    Url(#[from] InvalidWebSocketUrl),
+}
 
 /// Why no link to the hub came about.
 #[derive(Debug, thiserror::Error)]
@@ -56,32 +70,39 @@ pub(crate) struct Backoff {
 }
 
 impl HubAddress {
-    /// Dials the hub at each of its addresses in turn until one answers.
-    pub(crate) async fn reach(&self, dialer: &Dialer) -> Result<AgentLink, ReachError> {
-        let mut failed = ReachError::NoAddress(self.host.clone());
-        for address in self.look_up().await? {
-            match dialer.dial(address, &self.host).await {
+    /// Whether only the carrier `websocket` goes there.
+    pub(crate) fn is_url(&self) -> bool {
+        matches!(self.0, Place::Url(_))
+    }
+
+    /// Dials the hub by `carrier`, at each of its addresses in turn until one answers.
+    pub(crate) async fn reach(&self, dialer: &Dialer, carrier: Carrier) -> Result<AgentLink, ReachError> {
+        let (host, port) = match &self.0 {
+            Place::Url(url) => return Ok(dialer.dial_url(url).await?),
+            Place::Port { host, port } => (host, *port),
+        };
+        if carrier == Carrier::WebSocket {
+            // Where there is a proxy, this machine may know no addresses.
+            return Ok(dialer.dial_websocket(host, port).await?);
+        }
+        let mut failed = ReachError::NoAddress(host.clone());
+        for address in look_up(host, port).await? {
+            match dialer.dial_by(carrier, address, host).await {
                 Ok(link) => return Ok(link),
                 Err(error) => failed = error.into(),
             }
         }
         Err(failed)
     }
+}
 
-    async fn look_up(&self) -> Result<Vec<SocketAddr>, ReachError> {
-        let host = &self.host;
-        let found = tokio::time::timeout(
-            LOOKUP_TIMEOUT,
-            tokio::net::lookup_host((host.as_str(), self.port)),
-        );
-        match found.await {
-            Ok(Ok(addresses)) => Ok(addresses.collect()),
-            Ok(Err(source)) => Err(ReachError::Lookup {
-                host: host.clone(),
-                source,
-            }),
-            Err(_) => Err(ReachError::LookupTimeout { host: host.clone() }),
-        }
+async fn look_up(host: &str, port: u16) -> Result<Vec<SocketAddr>, ReachError> {
+    let found = tokio::time::timeout(LOOKUP_TIMEOUT, tokio::net::lookup_host((host, port)));
+    let host = || host.to_owned();
+    match found.await {
+        Ok(Ok(addresses)) => Ok(addresses.collect()),
+        Ok(Err(source)) => Err(ReachError::Lookup { host: host(), source }),
+        Err(_) => Err(ReachError::LookupTimeout { host: host() }),
     }
 }
 
@@ -89,7 +110,10 @@ impl FromStr for HubAddress {
     type Err = InvalidHubAddress;
 
     fn from_str(text: &str) -> Result<Self, InvalidHubAddress> {
-        let invalid = || InvalidHubAddress(text.to_owned());
+        if WebSocketUrl::is_meant(text) {
+            return Ok(Self(Place::Url(text.parse()?)));
+        }
+        let invalid = || InvalidHubAddress::Port(text.to_owned());
         let (host, port) = text.rsplit_once(':').ok_or_else(invalid)?;
         let port = port.parse().ok().filter(|&port| port != 0).ok_or_else(invalid)?;
         let host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
@@ -102,19 +126,19 @@ impl FromStr for HubAddress {
         };
         // What a certificate can be for; this is also what TLS is going to ask.
         rustls::pki_types::ServerName::try_from(host).map_err(|_| invalid())?;
-        Ok(Self {
+        Ok(Self(Place::Port {
             host: host.to_owned(),
             port,
-        })
+        }))
     }
 }
 
 impl fmt::Display for HubAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.host.contains(':') {
-            write!(f, "[{}]:{}", self.host, self.port)
-        } else {
-            write!(f, "{}:{}", self.host, self.port)
+        match &self.0 {
+            Place::Port { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
+            Place::Port { host, port } => write!(f, "{host}:{port}"),
+            Place::Url(url) => url.fmt(f),
         }
     }
 }
@@ -180,6 +204,7 @@ mod tests {
             "localhost:1",
             "127.0.0.1:4433",
             "[::1]:4433",
+            "wss://hub.example.com:443/tunnel",
         ] {
             assert_eq!(good.parse::<HubAddress>().unwrap().to_string(), good);
         }
@@ -195,6 +220,7 @@ mod tests {
             "[::1]",
             "a b:1",
             "http://hub:1",
+            "wss://hub:0/tunnel",
         ] {
             let message = bad.parse::<HubAddress>().unwrap_err().to_string();
             assert!(message.contains(&format!("{bad:?}")), "{message}");

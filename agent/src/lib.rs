@@ -142,6 +142,7 @@ mod standing;
 mod upstream;
 
 pub use adit_proto::labels::{InvalidLabel, Label};
+pub use adit_transport::Carrier;
 pub use agent::Agent;
 pub use builder::{Builder, DRAIN_TIMEOUT, StartError};
 pub use dial::{FIRST_BACKOFF, HubAddress, InvalidHubAddress, LONGEST_BACKOFF, STABLE};

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use adit_certs::{Identity, IdentityError, TrustDomain};
 use adit_proto::tunnel::v1::Hello;
-use adit_transport::{AgentLink, Code, Dialer, LinkError};
+use adit_transport::{AgentLink, Carrier, Code, Dialer, LinkError};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -21,6 +21,7 @@ use crate::shutdown::Shutdown;
 pub(crate) struct Slot {
     pub(crate) hub: HubAddress,
     pub(crate) dialer: Dialer,
+    pub(crate) carrier: Carrier,
     /// Whose hub it has to be.
     pub(crate) trust_domain: TrustDomain,
     /// Of the last link, whose generation it has.
@@ -130,12 +131,12 @@ impl Slot {
     }
 
     async fn dial(&self) -> Result<AgentLink, NoLink> {
-        let wire = self.hub.reach(&self.dialer).await?;
+        let wire = self.hub.reach(&self.dialer, self.carrier).await?;
         if let Err(error) = self.check_hub(&wire) {
             wire.close(Code::REQUEST_REJECTED, &error.to_string());
             return Err(error.into());
         }
-        info!(peer = %wire.remote_address(), rtt = ?wire.round_trip(), "connected to the hub");
+        info!(carrier = %wire.carrier(), peer = %wire.remote_address(), rtt = ?wire.round_trip(), "connected to the hub");
         Ok(wire)
     }
 

@@ -30,6 +30,7 @@ pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 pub struct Builder {
     credentials: Credentials,
     agents: Vec<SocketAddr>,
+    websocket: Option<SocketAddr>,
     clients: SocketAddr,
     client_tls: Option<ClientTls>,
     insecure_clients: bool,
@@ -70,7 +71,7 @@ pub enum StartError {
         /// What the system said.
         source: io::Error,
     },
-    /// A UDP port can't be had.
+    /// A port for agents can't be had.
     #[error(transparent)]
     Agents(#[from] BindError),
     /// Neither the CA nor the configuration says whose agents may connect.
@@ -94,6 +95,7 @@ impl Builder {
         Self {
             credentials,
             agents: Vec::new(),
+            websocket: None,
             clients: (Ipv4Addr::LOCALHOST, 9090).into(),
             client_tls: None,
             insecure_clients: false,
@@ -108,10 +110,19 @@ impl Builder {
         }
     }
 
-    /// A UDP address for agents; may be called again for further ones. Unless it is called: `0.0.0.0:4433`.
+    /// An address for agents, UDP and TCP on one port; may be called again for further ones. Unless it is called:
+    /// `0.0.0.0:4433`.
     #[must_use]
     pub fn agents(mut self, address: SocketAddr) -> Self {
         self.agents.push(address);
+        self
+    }
+
+    /// The TCP address for agents whose WebSockets come through something that terminates their TLS, such as nginx. They prove
+    /// who they are inside. Unless it is called there is no such port.
+    #[must_use]
+    pub fn websocket(mut self, address: SocketAddr) -> Self {
+        self.websocket = Some(address);
         self
     }
 
@@ -228,6 +239,10 @@ impl Builder {
             .iter()
             .map(|&address| Listener::bind(address, tls.clone(), secret, self.tuning.clone()).map(Arc::new))
             .collect::<Result<_, _>>()?;
+        let websocket = self
+            .websocket
+            .map(|address| Listener::bind_websocket(address, tls, self.tuning.clone()).map(Arc::new))
+            .transpose()?;
         let registry = Arc::new(Registry::new());
         let attach = Attach {
             registry: Arc::clone(&registry),
@@ -252,6 +267,7 @@ impl Builder {
         let clients = listen("--clients", self.clients).await?;
         Ok(Hub {
             agents,
+            websocket,
             clients: Ingress::new(clients, clients_tls, &self.limits, Arc::clone(&calls), stopping),
             admin,
             attach,

@@ -50,7 +50,7 @@ pub(crate) async fn follow(registered: Registered, talk: Option<Talk>, draining:
     let member = registered.member().as_ref();
     let (agent, peer) = (&member.peer.id, member.link.remote_address());
     info!(
-        %agent, %peer, link = member.key, version = member.peer.version, labels = %member.peer.labels,
+        %agent, %peer, carrier = %member.link.carrier(), link = member.key, version = member.peer.version, labels = %member.peer.labels,
         services = member.offer().services.as_ref().map(BTreeSet::len), rtt = ?member.link.round_trip(),
         "an agent is connected"
     );

@@ -32,6 +32,7 @@ const WATCH_BUSY: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub struct Hub {
     pub(crate) agents: Vec<Arc<Listener>>,
+    pub(crate) websocket: Option<Arc<Listener>>,
     pub(crate) clients: Ingress,
     pub(crate) admin: Option<TcpListener>,
     pub(crate) attach: Attach,
@@ -52,6 +53,19 @@ impl Hub {
     /// What the system says, which is nothing as a rule.
     pub fn agents_addresses(&self) -> io::Result<Vec<SocketAddr>> {
         self.agents.iter().map(|listener| listener.local_addr()).collect()
+    }
+
+    /// Where agents' WebSockets connect to that come through something that terminates their TLS, with the real port: none
+    /// unless the builder was given one.
+    ///
+    /// # Errors
+    ///
+    /// What the system says, which is nothing as a rule.
+    pub fn websocket_address(&self) -> io::Result<Option<SocketAddr>> {
+        self.websocket
+            .as_ref()
+            .map(|listener| listener.local_addr())
+            .transpose()
     }
 
     /// Where clients connect to, with the real port.
@@ -81,7 +95,8 @@ impl Hub {
         let draining = self.attach.draining.clone();
         let end = self.calls.stopped().clone();
         let mut tasks = JoinSet::new();
-        for listener in &self.agents {
+        let ports: Vec<_> = self.agents.iter().chain(&self.websocket).cloned().collect();
+        for listener in &ports {
             tasks.spawn(accept(Arc::clone(listener), self.attach.clone()));
         }
         tasks.spawn(watch_busy(Arc::clone(&registry)));
@@ -117,7 +132,7 @@ impl Hub {
         };
         if !stopped {
             info!(timeout = ?self.drain_timeout, calls = registry.in_flight(), "draining");
-            for listener in &self.agents {
+            for listener in &ports {
                 listener.refuse_new();
             }
             draining.cancel();
@@ -132,14 +147,14 @@ impl Hub {
         for member in registry.links(None) {
             member.close(Closing::HubStopped);
         }
-        for listener in &self.agents {
+        for listener in &ports {
             listener.close("the hub stopped");
         }
         if !ingress.is_finished() {
             // It ends by itself once its clients know how their calls ended.
             let _ = timeout(2 * ingress::FLUSH, &mut ingress).await;
         }
-        let goodbyes = futures_util::future::join_all(self.agents.iter().map(|listener| listener.closed()));
+        let goodbyes = futures_util::future::join_all(ports.iter().map(|listener| listener.closed()));
         let _ = timeout(GOODBYE, futures_util::future::join(goodbyes, admins.join_next())).await;
     }
 }

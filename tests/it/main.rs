@@ -18,6 +18,7 @@ mod bad_certificates;
 mod bad_input;
 mod call;
 mod cancellation;
+mod carriers;
 mod certs;
 mod client_drain;
 mod client_limits;

@@ -6,6 +6,7 @@ pub(crate) mod process;
 pub(crate) mod raw;
 pub(crate) mod relay;
 pub(crate) mod sample;
+pub(crate) mod tcp_path;
 pub(crate) mod tls;
 pub(crate) mod upstream;
 

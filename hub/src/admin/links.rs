@@ -15,9 +15,6 @@ use super::changes::Now;
 /// named its services, stays below the 4 MiB that gRPC libraries take as a rule.
 const PAGE: usize = 1 << 20;
 
-/// What every link is carried by.
-const CARRIER: &str = "quic";
-
 /// Links that are made into responses as these are sent.
 #[derive(Debug, Default)]
 pub(super) struct Pages {
@@ -115,7 +112,7 @@ fn shown(member: &Member, now: &Now, names: bool) -> Link {
         not_serving: listed(&mut offer.not_serving.iter()),
         down: offer.down,
         exclusive: peer.exclusive,
-        carrier: CARRIER.to_owned(),
+        carrier: member.link.carrier().to_string(),
         remote_address: member.link.remote_address().to_string(),
         connected_at: Some(member.connected_at.into()),
         round_trip: now.round_trip.try_into().ok(),

@@ -28,7 +28,8 @@ pub(crate) struct HubProcess {
 fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_adit"));
     for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("ADIT_") {
+        let shown = name.to_string_lossy().to_uppercase();
+        if shown.starts_with("ADIT_") || shown.ends_with("_PROXY") {
             command.env_remove(name);
         }
     }
