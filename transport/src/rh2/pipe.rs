@@ -28,6 +28,8 @@ pub(super) struct Pipe {
     received: AtomicU64,
     /// Frames that the peer would answer, if asked.
     sent: AtomicU64,
+    /// Frames of calls that have come, and those that give credit for what was read of them.
+    carried: AtomicU64,
     /// Bytes of calls' bodies that have come.
     pub(super) data: AtomicU64,
     /// The longest header section that the peer takes.
@@ -71,6 +73,7 @@ impl Pipe {
                 ends: HashMap::new(),
             }),
             received: AtomicU64::new(0),
+            carried: AtomicU64::new(0),
             sent: AtomicU64::new(0),
             data: AtomicU64::new(0),
             max_header_list: AtomicU32::new(u32::MAX),
@@ -84,6 +87,7 @@ impl Pipe {
         Activity {
             received: self.received.load(Ordering::Relaxed),
             sent: self.sent.load(Ordering::Relaxed),
+            carried: self.carried.load(Ordering::Relaxed),
         }
     }
 
@@ -161,6 +165,9 @@ impl Pipe {
                 *lock(&self.goaway) = Some(goaway);
                 self.draining.cancel();
             }
+            let credit = frame.kind == kind::WINDOW_UPDATE;
+            self.carried
+                .fetch_add(u64::from(frame.stream != 0 || credit), Ordering::Relaxed);
             if frame.kind == kind::DATA {
                 self.data.fetch_add(frame.length as u64, Ordering::Relaxed);
             }

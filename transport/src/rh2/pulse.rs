@@ -118,7 +118,11 @@ mod tests {
     use super::*;
 
     fn activity(received: u64, sent: u64) -> Activity {
-        Activity { received, sent }
+        Activity {
+            received,
+            sent,
+            carried: 0,
+        }
     }
 
     fn pulse(role: Role, begun: Instant) -> Pulse {
