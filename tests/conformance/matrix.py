@@ -3,8 +3,10 @@
 LANGUAGES = ("go", "python", "node")
 PAIRS = [(client, server) for client in LANGUAGES for server in LANGUAGES if client != server]
 
-# Flags of the agent for each carrier. Others join here when they exist.
-CARRIERS = {"quic": []}
+# Flags of the agent for each carrier.
+CARRIERS = {name: ["--carrier", name] for name in ("quic", "tls", "websocket")}
+# The one that a quick run is made on.
+QUICK = "quic"
 DIRECT = "without a tunnel"
 
 # gRPC's doc/interop-test-descriptions.md, and what grpc-go's client has beyond it.

@@ -5,10 +5,10 @@
     language to every other one.
   - The gRPC cases of the Connect project's conformance suite, with a tunnel before its servers and after its clients.
 
-    python tests/conformance/run.py [--bin-dir target/release]       everything, with and without a tunnel; writes
+    python tests/conformance/run.py [--bin-dir target/release]       everything, on each carrier and without a tunnel; writes
                                                                      docs/conformance.md
     python tests/conformance/run.py --quick                          every pair of languages once, and the suite with
-                                                                     few codecs, through the tunnel only; writes nothing
+                                                                     few codecs, on quic only; writes nothing
 
 Needs Go, Node with npm and Python; what else it needs it installs in a folder (`--tools`). Exits 0 if every case holds
 through the tunnel that holds without.
@@ -44,7 +44,9 @@ def main():
     os.environ.update(tools.environment())
     print(f"the tools are there, after {time.monotonic() - begun:.1f} s", flush=True)
 
-    ways = [*([] if arguments.quick else [matrix.DIRECT]), *matrix.CARRIERS]
+    ways = [matrix.QUICK] if arguments.quick else [matrix.DIRECT, *matrix.CARRIERS]
+    if arguments.way:
+        ways = [arguments.way]
     interop, connect = {}, {}
     if arguments.suite in (None, "interop"):
         cases = (arguments.case,) if arguments.case else matrix.CASES
@@ -53,7 +55,7 @@ def main():
         connect = Connect(tools, arguments.bin_dir, ways, arguments.quick).run()
 
     problems = report.problems(interop, connect)
-    if not (arguments.quick or arguments.suite or arguments.case):
+    if not (arguments.quick or arguments.suite or arguments.case or arguments.way):
         problems += report.unaccounted_suites(connect, tools.suite_names())
         adit = tools.run_version(tunnel.executable(arguments.bin_dir, "adit"))
         if not problems:
@@ -70,8 +72,10 @@ def parse_arguments():
     parser.add_argument(
         "--tools", type=pathlib.Path, default=tunnel.ROOT / "target/ci/conformance", help="where tools are installed"
     )
-    parser.add_argument("--quick", action="store_true", help="through the tunnel only, and write no document")
+    parser.add_argument("--quick", action="store_true", help="on quic only, and write no document")
     parser.add_argument("--suite", choices=["interop", "connect"], help="only this one, and write no document")
+    ways = [matrix.DIRECT, *matrix.CARRIERS]
+    parser.add_argument("--way", choices=ways, help="only this carrier, or none, and write no document")
     parser.add_argument("--case", help="only this interop case, and write no document")
     return parser.parse_args()
 
