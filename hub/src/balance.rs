@@ -4,6 +4,7 @@
 //! free now (Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing").
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::directory::Links;
 use crate::member::{Member, State};
@@ -119,13 +120,14 @@ impl<'a, L> Draw<'a, L> {
 
     fn lighter(self) -> Option<Arc<Member<L>>> {
         let first = self.first?;
-        let chosen = match self.second {
-            // Of two that weigh the same, either: the order of the index is no fair choice.
-            Some(second) if second.cost() == first.cost() && rand::random() => second,
-            Some(second) if second.cost() < first.cost() => second,
-            _ => first,
+        let Some(second) = self.second else {
+            return Some(Arc::clone(first));
         };
-        Some(Arc::clone(chosen))
+        let now = Instant::now();
+        let (first_cost, second_cost) = (first.cost(now), second.cost(now));
+        // Of two that weigh the same, either: the order of the index is no fair choice.
+        let is_second = second_cost < first_cost || (second_cost == first_cost && rand::random());
+        Some(Arc::clone(if is_second { second } else { first }))
     }
 }
 
@@ -172,10 +174,35 @@ mod tests {
         let mut fleet = Fleet::default();
         let near = fleet.enter("a", offering(&["a.B"]));
         let far = fleet.enter("a", offering(&["a.B"]));
-        fleet.members[&near].observe(Duration::from_millis(10), false);
-        fleet.members[&far].observe(Duration::from_millis(90), false);
+        let (ten, ninety) = (Duration::from_millis(10), Duration::from_millis(90));
+        fleet.members[&near].observe(ten, ten, false);
+        fleet.members[&far].observe(ninety, ninety, false);
         let picks = picks(&fleet, 1000);
         assert!((890..=910).contains(&picks[&near]), "{picks:?}");
+    }
+
+    #[test]
+    fn a_round_trip_time_of_a_busy_moment_counts_for_no_longer_than_it_is_known() {
+        let mut fleet = Fleet::default();
+        let calm = fleet.enter("a", offering(&["a.B"]));
+        let was_busy = fleet.enter("a", offering(&["a.B"]));
+        let (near, queued) = (Duration::from_millis(1), Duration::from_millis(90));
+        fleet.members[&calm].observe(near, near, false);
+        fleet.members[&was_busy].observe(queued, near, false);
+        let cost = |key: u64, after: u64| {
+            let now = Instant::now() + Duration::from_millis(after);
+            fleet.members[&key].cost(now)
+        };
+        assert!(cost(was_busy, 0) > cost(calm, 0));
+        // Nothing new is known of it later, as of a link without calls.
+        fleet.members[&was_busy].observe(queued, near, false);
+        assert_eq!(cost(was_busy, 1500), cost(calm, 1500));
+
+        // One that has always been far away is so after any time.
+        let far = fleet.enter("a", offering(&["a.B"]));
+        fleet.members[&far].observe(queued, queued, false);
+        let later = Instant::now() + Duration::from_secs(60);
+        assert!(fleet.members[&far].cost(later) > fleet.members[&calm].cost(later));
     }
 
     #[test]
@@ -196,13 +223,13 @@ mod tests {
             };
             assert_eq!(choose(&fleet), Some(worst_to_best[2]));
             // A suspect link is worse than one that isn't, whatever it offers.
-            fleet.members[&worst_to_best[2]].observe(Duration::ZERO, true);
+            fleet.members[&worst_to_best[2]].observe(Duration::ZERO, Duration::ZERO, true);
             assert_eq!(choose(&fleet), Some(worst_to_best[1]));
             // But one that lacks the service is worse still.
-            fleet.members[&worst_to_best[1]].observe(Duration::ZERO, true);
+            fleet.members[&worst_to_best[1]].observe(Duration::ZERO, Duration::ZERO, true);
             assert_eq!(choose(&fleet), Some(worst_to_best[2]));
             for member in fleet.members.values() {
-                member.observe(Duration::ZERO, true);
+                member.observe(Duration::ZERO, Duration::ZERO, true);
             }
             assert_eq!(choose(&fleet), Some(worst_to_best[2]));
             fleet.members[&worst_to_best[2]].retire();

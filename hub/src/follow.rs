@@ -54,7 +54,8 @@ pub(crate) async fn follow(registered: Registered, talk: Option<Talk>, draining:
         services = member.offer().services.as_ref().map(BTreeSet::len), rtt = ?member.link.round_trip(),
         "an agent is connected"
     );
-    member.observe(member.link.round_trip(), false);
+    let link = &member.link;
+    member.observe(link.round_trip(), link.shortest_round_trip(), false);
     let breach = tokio::select! {
         // The control call ends with its link, and knows less of the reason.
         biased;
@@ -120,7 +121,8 @@ async fn converse(registered: &Registered, talk: Talk, draining: &CancellationTo
     let mut told = false;
     loop {
         let verdict = liveness.check(Instant::now(), &look_at(member));
-        member.observe(member.link.round_trip(), verdict.suspect);
+        let link = &member.link;
+        member.observe(link.round_trip(), link.shortest_round_trip(), verdict.suspect);
         if let Some(dead) = verdict.dead {
             // The link's end is seen by whoever follows it.
             member.close(Closing::Dead(dead.to_string()));

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use adit_certs::AgentId;
 use adit_proto::labels::Labels;
@@ -12,8 +12,13 @@ use tokio::sync::{Notify, watch};
 use crate::offer::{Offer, Suits};
 
 /// Below this a difference of round-trip times says nothing about which agent is nearer: so far off is the one measured
-/// by a handshake, and one that has no calls is measured again only by its next heartbeat.
+/// by a handshake.
 const SAME_PLACE: Duration = Duration::from_millis(5);
+
+/// So long after it was measured a round-trip time still says what a call waits for. A link without calls is measured only by
+/// its heartbeats, and the smoothed time needs many of them to forget a busy moment: what is older than this counts no more,
+/// but the shortest time ever seen on the link.
+const FRESH: Duration = Duration::from_secs(1);
 
 /// Who is at the other end of a link, as the certificate and the hello say it.
 #[derive(Clone, Debug)]
@@ -52,7 +57,11 @@ pub(crate) struct Member<L = HubLink> {
     suspect: AtomicBool,
     in_flight: AtomicUsize,
     calls: AtomicU64,
+    /// What was observed of these last, and when the first of them last changed, all in microseconds.
     round_trip: AtomicU32,
+    shortest_round_trip: AtomicU32,
+    measured_at: AtomicU64,
+    epoch: Instant,
     /// Why this end closed the link.
     closed: OnceLock<Closing>,
     /// The link's task looks at it often, because it carries calls.
@@ -106,6 +115,9 @@ impl<L> Member<L> {
             in_flight: AtomicUsize::new(0),
             calls: AtomicU64::new(0),
             round_trip: AtomicU32::new(0),
+            shortest_round_trip: AtomicU32::new(0),
+            measured_at: AtomicU64::new(0),
+            epoch: Instant::now(),
             closed: OnceLock::new(),
             watched: AtomicBool::new(false),
             wake: Notify::new(),
@@ -147,11 +159,23 @@ impl<L> Member<L> {
         self.paused.store(paused, Ordering::Relaxed);
     }
 
-    /// Notes what the latest look at the link showed.
-    pub(crate) fn observe(&self, round_trip: Duration, suspect: bool) {
-        let micros = u32::try_from(round_trip.as_micros()).unwrap_or(u32::MAX);
-        self.round_trip.store(micros, Ordering::Relaxed);
+    /// Notes what the latest look at the link showed: its round-trip time, the shortest that it ever had, and whether it is in
+    /// doubt.
+    pub(crate) fn observe(&self, round_trip: Duration, shortest: Duration, suspect: bool) {
+        let micros = |time: Duration| u32::try_from(time.as_micros()).unwrap_or(u32::MAX);
+        // Every measurement changes the smoothed time a little.
+        if self.round_trip.swap(micros(round_trip), Ordering::Relaxed) != micros(round_trip) {
+            self.measured_at
+                .store(self.age(Instant::now()), Ordering::Relaxed);
+        }
+        self.shortest_round_trip
+            .store(micros(shortest), Ordering::Relaxed);
         self.suspect.store(suspect, Ordering::Relaxed);
+    }
+
+    /// Microseconds of the member's life.
+    fn age(&self, now: Instant) -> u64 {
+        u64::try_from(now.saturating_duration_since(self.epoch).as_micros()).unwrap_or(u64::MAX)
     }
 
     /// Says whether the link's task looks at the link often.
@@ -220,9 +244,15 @@ impl<L> Member<L> {
     }
 
     /// What one more call would wait here, roughly: the calls that it shares the link with, each a round trip.
-    pub(crate) fn cost(&self) -> u128 {
-        let round_trip = self.round_trip().max(SAME_PLACE);
-        round_trip.as_micros() * (self.in_flight() as u128 + 1)
+    pub(crate) fn cost(&self, now: Instant) -> u128 {
+        let measured_at = self.measured_at.load(Ordering::Relaxed);
+        let round_trip = if u128::from(self.age(now).saturating_sub(measured_at)) <= FRESH.as_micros() {
+            self.round_trip()
+        } else {
+            let shortest = self.shortest_round_trip.load(Ordering::Relaxed);
+            Duration::from_micros(shortest.into()).min(self.round_trip())
+        };
+        round_trip.max(SAME_PLACE).as_micros() * (self.in_flight() as u128 + 1)
     }
 
     /// Counts a call until the guard is dropped.

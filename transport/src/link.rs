@@ -191,6 +191,14 @@ impl HubLink {
         }
     }
 
+    /// The shortest round trip that was ever measured on the link's path: what it takes when nothing queues on the way.
+    pub fn shortest_round_trip(&self) -> Duration {
+        match &self.0 {
+            HubEnd::Quic(link) => link.shortest_round_trip(),
+            HubEnd::Rh2(link) => link.shortest_round_trip(),
+        }
+    }
+
     /// Whether the agent said that it takes no new calls (GOAWAY).
     pub fn is_draining(&self) -> bool {
         match &self.0 {

@@ -171,6 +171,10 @@ impl Link {
         self.0.connection.rtt()
     }
 
+    pub(crate) fn shortest_round_trip(&self) -> Duration {
+        self.0.connection.min_rtt()
+    }
+
     pub(crate) fn activity(&self) -> Activity {
         activity(&self.0.connection)
     }

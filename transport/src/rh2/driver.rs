@@ -54,7 +54,9 @@ pub(super) struct Shared {
     pub(super) room: Notify,
     /// Of the agent: the last call that is looked at.
     pub(super) last_accepted: AtomicU64,
+    /// Smoothed, and the shortest of all; microseconds.
     round_trip: AtomicU64,
+    shortest_round_trip: AtomicU64,
     wishes: Mutex<Wishes>,
     waker: AtomicWaker,
     end: OnceLock<LinkError>,
@@ -116,6 +118,7 @@ impl Shared {
             room: Notify::new(),
             last_accepted: AtomicU64::new(0),
             round_trip: AtomicU64::new(micros),
+            shortest_round_trip: AtomicU64::new(micros),
             wishes: Mutex::default(),
             waker: AtomicWaker::new(),
             end: OnceLock::new(),
@@ -127,6 +130,10 @@ impl Shared {
 
     pub(super) fn round_trip(&self) -> Duration {
         Duration::from_micros(self.round_trip.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn shortest_round_trip(&self) -> Duration {
+        Duration::from_micros(self.shortest_round_trip.load(Ordering::Relaxed))
     }
 
     pub(super) fn activity(&self) -> Activity {
@@ -309,10 +316,16 @@ impl Driver {
             return;
         };
         while let Poll::Ready(Ok(_)) = ping_pong.poll_pong(cx) {
-            self.pulse.pong(Instant::now().into_std());
+            let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+            if let Some(sample) = self.pulse.pong(Instant::now().into_std()) {
+                self.shared
+                    .shortest_round_trip
+                    .fetch_min(micros(sample), Ordering::Relaxed);
+            }
             if let Some(round_trip) = self.pulse.round_trip() {
-                let micros = u64::try_from(round_trip.as_micros()).unwrap_or(u64::MAX);
-                self.shared.round_trip.store(micros, Ordering::Relaxed);
+                self.shared
+                    .round_trip
+                    .store(micros(round_trip), Ordering::Relaxed);
             }
             self.shared
                 .heard

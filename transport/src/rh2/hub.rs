@@ -320,6 +320,10 @@ impl Link {
         self.shared().round_trip()
     }
 
+    pub(crate) fn shortest_round_trip(&self) -> Duration {
+        self.shared().shortest_round_trip()
+    }
+
     pub(crate) fn activity(&self) -> Activity {
         self.shared().activity()
     }

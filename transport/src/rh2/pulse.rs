@@ -91,15 +91,16 @@ impl Pulse {
         Beat::Ping
     }
 
-    /// The PING was answered.
-    pub(super) fn pong(&mut self, now: Instant) {
-        let Some(sent) = self.ping.take() else { return };
+    /// The PING was answered: after what time, if there was one.
+    pub(super) fn pong(&mut self, now: Instant) -> Option<Duration> {
+        let sent = self.ping.take()?;
         let sample = now.saturating_duration_since(sent);
         // RFC 6298 §2, as QUIC does it.
         self.round_trip = Some(match self.round_trip {
             Some(smoothed) => (smoothed * 7 + sample) / 8,
             None => sample,
         });
+        Some(sample)
     }
 
     /// Asks for a sign of life that can only follow what was sent so far: the next PING's. Where one is under way, it is the one
