@@ -1,8 +1,9 @@
-//! The right of way of what a link says about itself: heartbeats, drains, settings.
+//! The right of way of what a link says about itself, and of the heads of calls.
 //!
 //! All streams of a link share one credit, and quinn gives what comes of it to whichever writer asks first: among the many
 //! calls of a busy link, one that waits for credit may be passed by all others again and again. A heartbeat must not, or
-//! the link would be taken for dead because it is busy. So while a link's own writer waits, the calls do not ask.
+//! the link would be taken for dead because it is busy; nor a head, whose peer gives the call up after a while. So while
+//! one of these waits, the bodies of calls do not ask.
 
 use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,7 +13,7 @@ use tokio::sync::Notify;
 /// Who may write on a link.
 #[derive(Debug, Default)]
 pub(super) struct RightOfWay {
-    /// How many of the link's own writers wait for credit.
+    /// How many writers that go first wait for credit.
     taken: AtomicUsize,
     over: Notify,
 }
@@ -22,13 +23,13 @@ pub(super) struct RightOfWay {
 pub(super) struct Taken<'a>(&'a RightOfWay);
 
 impl RightOfWay {
-    /// Has all calls wait.
+    /// Has all bodies wait.
     pub(super) fn take(&self) -> Taken<'_> {
         self.taken.fetch_add(1, Ordering::Relaxed);
         Taken(self)
     }
 
-    /// Whether the calls have to wait.
+    /// Whether the bodies have to wait.
     pub(super) fn is_taken(&self) -> bool {
         self.taken.load(Ordering::Relaxed) > 0
     }

@@ -44,7 +44,7 @@ pub(super) async fn send_message(
 ) -> Result<(), SendError> {
     let mut out = Outbox::new(head);
     let mut ended = body.is_end_stream();
-    let mut sent = 0;
+    let mut sent = 0_usize;
     loop {
         let mut idle = false;
         while !ended && !idle && out.queued < GATHER {
@@ -56,8 +56,15 @@ pub(super) async fn send_message(
             }
         }
         if out.queued > 0 {
+            let mut segments = out.take();
+            if sent == 0 {
+                // A peer gives up a stream whose head does not come.
+                let (head, rest) = segments.split_at_mut(1);
+                send.write_head(head).await?;
+                segments = rest;
+            }
+            send.write(segments).await?;
             sent += out.queued;
-            send.write(out.take()).await?;
             out.clear();
         }
         if ended {

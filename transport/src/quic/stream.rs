@@ -7,6 +7,7 @@ use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::poll;
@@ -18,6 +19,20 @@ use crate::rh3::code::Code;
 
 /// How many received segments are taken from quinn at once. A segment is about a packet's worth.
 const SEGMENTS: usize = 8;
+
+/// A head that waits longer than this waits for its own stream's credit, and the others needn't.
+const HEAD_FIRST: Duration = Duration::from_secs(5);
+
+/// Who goes first of those that wait for the link's credit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turn {
+    /// What the link says about itself.
+    Own,
+    /// The beginning of a call's message.
+    Head,
+    /// What follows it.
+    Body,
+}
 
 /// The sending half of a call. Dropped before [`finish`](Self::finish), it is reset.
 #[derive(Debug)]
@@ -58,28 +73,45 @@ impl SendHalf {
 
     /// Writes all of `chunks` without copying them; waits for the peer's and the path's credit.
     pub(super) async fn write(&mut self, chunks: &mut [Bytes]) -> Result<(), WriteError> {
+        let turn = if self.own { Turn::Own } else { Turn::Body };
+        self.write_in(turn, chunks).await
+    }
+
+    /// The same for a head, which goes before the bodies of all calls: its peer doesn't wait for it for ever.
+    pub(super) async fn write_head(&mut self, chunks: &mut [Bytes]) -> Result<(), WriteError> {
+        let turn = if self.own { Turn::Own } else { Turn::Head };
+        self.write_in(turn, chunks).await
+    }
+
+    async fn write_in(&mut self, turn: Turn, chunks: &mut [Bytes]) -> Result<(), WriteError> {
         let mut rest = chunks;
         while !rest.is_empty() {
-            let written = if self.own {
-                self.write_before_calls(rest).await?
-            } else {
-                self.write_some(rest).await?
-            };
+            let written = self.write_some(turn, rest).await?;
             rest = &mut rest[written.chunks..];
         }
         Ok(())
     }
 
-    /// Writes what there is credit for, unless the link has something of its own to write.
-    async fn write_some(&mut self, chunks: &mut [Bytes]) -> Result<Written, WriteError> {
+    /// Writes what there is credit for, once it is this stream's turn and there is some.
+    async fn write_some(&mut self, turn: Turn, chunks: &mut [Bytes]) -> Result<Written, WriteError> {
         // As a rule there is credit.
-        if !self.way.is_taken()
+        if (turn != Turn::Body || !self.way.is_taken())
             && let Poll::Ready(written) = poll!(pin!(self.stream.write_chunks(chunks)))
         {
             return written;
         }
         let stopped = self.stream.stopped();
         let writing = async {
+            if turn != Turn::Body {
+                let _taken = self.way.take();
+                let write = self.stream.write_chunks(chunks);
+                if turn == Turn::Own {
+                    return write.await;
+                }
+                if let Ok(written) = tokio::time::timeout(HEAD_FIRST, write).await {
+                    return written;
+                }
+            }
             loop {
                 self.way.clear().await;
                 let written = poll_fn(|cx| {
@@ -103,19 +135,6 @@ impl SendHalf {
                 Err(StoppedError::ZeroRttRejected) => WriteError::ZeroRttRejected,
             }),
         }
-    }
-
-    /// Writes what there is credit for, and has the calls wait until there is some.
-    async fn write_before_calls(&mut self, chunks: &mut [Bytes]) -> Result<Written, WriteError> {
-        let mut taken = None;
-        poll_fn(|cx| {
-            let written = pin!(self.stream.write_chunks(chunks)).poll(cx);
-            if written.is_pending() {
-                taken.get_or_insert_with(|| self.way.take());
-            }
-            written
-        })
-        .await
     }
 
     /// Ends the stream in order: everything written arrives.

@@ -145,6 +145,25 @@ async fn the_link_s_own_response_goes_on_before_all_calls() {
     the_message_is_first(first, own).await;
 }
 
+#[tokio::test]
+async fn the_heads_of_calls_go_on_before_what_follows_others() {
+    let hub = Hub::new(Tuning::default());
+    let (link, agent) = hub.bare_agent_with(little_credit()).await;
+    let begun = Arc::default();
+    let _before = flood(&link, &begun).await;
+    is_out_of_credit(&agent).await;
+    let _after = flood(&link, &begun).await;
+    let (_bulk_send, mut bulk) = agent.accept().await;
+    within(bulk.read_exact(&mut [0; READ])).await.unwrap();
+    let head = request_head("/s/Bulk");
+    for _ in 1..2 * CALLS {
+        let (_send, mut recv) = agent.accept().await;
+        let mut got = vec![0; head.len()];
+        within(recv.read_exact(&mut got)).await.unwrap();
+        assert_eq!(got, head);
+    }
+}
+
 /// Has the peer stop a call that waits for the link's credit, and for the link's own call, if that `speaks`.
 async fn is_stopped_in_its_wait(speaks: bool) {
     let hub = Hub::new(Tuning::default());
