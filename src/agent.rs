@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use adit_agent::{Agent, Carrier, HubAddress, Upstream, UpstreamAddr, UpstreamTls};
+use adit_agent::{Agent, Carriers, HubAddress, Upstream, UpstreamAddr, UpstreamTls};
 use adit_certs::{AgentId, CredentialFiles, Credentials, Role};
 use adit_proto::labels::Label;
 use anyhow::Context as _;
@@ -25,10 +25,10 @@ pub(crate) struct AgentArgs {
     /// certificate has to be for HOST. May be repeated
     #[arg(long, value_name = "ADDRESS", value_delimiter = ',', required = true)]
     hub: Vec<HubAddress>,
-    /// What links run over: quic (UDP), tls (TCP), or websocket, through the HTTP proxy that the environment names if any
-    /// [default: quic, and websocket for wss:// addresses]
-    #[arg(long, value_name = "NAME")]
-    carrier: Option<Carrier>,
+    /// What links run over: quic (UDP), tls (TCP), websocket, through the HTTP proxy that the environment names if any, or
+    /// auto: quic wherever it works, and otherwise whatever does
+    #[arg(long, value_name = "NAME", default_value = "auto")]
+    carrier: Carriers,
     /// The CA of what terminates TLS before a hub at a wss:// address [default: the system's]
     #[arg(long, value_name = "FILE")]
     websocket_ca: Option<PathBuf>,
@@ -76,10 +76,8 @@ impl AgentArgs {
         let mut agent = Agent::builder(self.id.clone(), credentials)
             .exclusive(self.exclusive)
             .drain_timeout(self.link.drain_timeout)
+            .carriers(self.carrier)
             .tuning(self.link.tuning()?);
-        if let Some(carrier) = self.carrier {
-            agent = agent.carrier(carrier);
-        }
         if let Some(ca) = &self.websocket_ca {
             agent = agent.websocket_ca(ca.clone());
         }

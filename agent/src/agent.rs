@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use adit_certs::{AgentId, Credentials, TrustDomain};
 use adit_proto::tunnel::v1::Hello;
-use adit_transport::{Carrier, Dialer};
+use adit_transport::Dialer;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::{Instrument as _, info, info_span};
@@ -14,6 +14,7 @@ use crate::builder::Builder;
 use crate::dial::HubAddress;
 use crate::forward::Forwarder;
 use crate::offer::{self, Offer};
+use crate::race::Carriers;
 use crate::shutdown::Shutdown;
 use crate::slot::Slot;
 
@@ -25,7 +26,8 @@ const GOODBYE: Duration = Duration::from_secs(1);
 pub struct Agent {
     pub(crate) hubs: Vec<HubAddress>,
     pub(crate) dialer: Dialer,
-    pub(crate) carrier: Carrier,
+    pub(crate) carriers: Carriers,
+    pub(crate) first_probe: Duration,
     /// Whose hubs they have to be.
     pub(crate) trust_domain: TrustDomain,
     /// As it is before any link has its slot and generation.
@@ -87,7 +89,8 @@ impl Agent {
             let slot = Slot {
                 hub,
                 dialer: self.dialer.clone(),
-                carrier: self.carrier,
+                carriers: self.carriers,
+                first_probe: self.first_probe,
                 trust_domain: self.trust_domain.clone(),
                 hello: Hello {
                     slot,

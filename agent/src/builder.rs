@@ -15,6 +15,7 @@ use crate::agent::Agent;
 use crate::dial::HubAddress;
 use crate::discover::MAX_SERVICES;
 use crate::forward::Forwarder;
+use crate::race::{Carriers, FIRST_PROBE};
 use crate::routes::RoutesError;
 use crate::upstream::{ServicePrefix, Upstream};
 
@@ -35,7 +36,8 @@ pub struct Builder {
     labels: Vec<Label>,
     exclusive: bool,
     drain_timeout: Duration,
-    carrier: Option<Carrier>,
+    carriers: Option<Carriers>,
+    first_probe: Duration,
     websocket_ca: Option<PathBuf>,
     tuning: Tuning,
 }
@@ -78,13 +80,13 @@ pub enum StartError {
     Tls(String),
     /// A WebSocket's address, and a carrier that is none.
     #[error(
-        "{hub} is the address of a WebSocket, and --carrier {carrier} is to be used: name the hub as HOST:PORT, or leave --carrier out"
+        "{hub} is the address of a WebSocket, and --carrier {carriers} is to be used: name the hub as HOST:PORT, or leave --carrier out"
     )]
     CarrierOfUrl {
         /// The address.
         hub: HubAddress,
-        /// The carrier.
-        carrier: Carrier,
+        /// What was asked for.
+        carriers: Carriers,
     },
     /// The CA of what is before a hub cannot be used.
     #[error("cannot verify what is before a hub: {0}")]
@@ -108,7 +110,8 @@ impl Builder {
             labels: Vec::new(),
             exclusive: false,
             drain_timeout: DRAIN_TIMEOUT,
-            carrier: None,
+            carriers: None,
+            first_probe: FIRST_PROBE,
             websocket_ca: None,
             tuning: Tuning::default(),
         }
@@ -177,10 +180,25 @@ impl Builder {
         self
     }
 
-    /// What the links run over. Unless it is called: QUIC, and a WebSocket to hubs whose address is one's.
+    /// What the links run over, and nothing else. Unless this or [`carriers`](Self::carriers) is called: QUIC, and a WebSocket to
+    /// hubs whose address is one's.
     #[must_use]
-    pub fn carrier(mut self, carrier: Carrier) -> Self {
-        self.carrier = Some(carrier);
+    pub fn carrier(self, carrier: Carrier) -> Self {
+        self.carriers(Carriers::Only(carrier))
+    }
+
+    /// What the links may run over.
+    #[must_use]
+    pub fn carriers(mut self, carriers: Carriers) -> Self {
+        self.carriers = Some(carriers);
+        self
+    }
+
+    /// How long a link runs over TCP at the most before QUIC is tried again, where [`Carriers::Auto`] lets the agent choose; each
+    /// further try comes twice as late. [`FIRST_PROBE`] unless told otherwise.
+    #[must_use]
+    pub fn first_probe(mut self, within: Duration) -> Self {
+        self.first_probe = within;
         self
     }
 
@@ -226,20 +244,21 @@ impl Builder {
             .map_err(|error| StartError::Tls(error.to_string()))?;
         let mut dialer = Dialer::new(tls, self.tuning)?;
         let url = self.hubs.iter().find(|hub| hub.is_url());
-        match (url, self.carrier) {
+        match (url, self.carriers) {
             (None, _) => {}
-            (Some(_), None | Some(Carrier::WebSocket)) => {
+            (Some(_), None | Some(Carriers::Auto | Carriers::Only(Carrier::WebSocket))) => {
                 dialer = dialer.web(web_tls(self.websocket_ca.as_deref())?)
             }
-            (Some(hub), Some(carrier)) => {
+            (Some(hub), Some(carriers)) => {
                 let hub = hub.clone();
-                return Err(StartError::CarrierOfUrl { hub, carrier });
+                return Err(StartError::CarrierOfUrl { hub, carriers });
             }
         }
         Ok(Agent {
             hubs: self.hubs,
             dialer,
-            carrier: self.carrier.unwrap_or(Carrier::Quic),
+            first_probe: self.first_probe,
+            carriers: self.carriers.unwrap_or(Carriers::Only(Carrier::Quic)),
             trust_domain: identity.trust_domain().clone(),
             hello: Hello {
                 id: self.id.to_string(),

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use adit_transport::{AgentLink, Carrier, DialError, Dialer, InvalidWebSocketUrl, WebSocketUrl};
 
+use crate::race::Failures;
+
 /// The first wait before dialling again is random below this,
 pub const FIRST_BACKOFF: Duration = Duration::from_millis(500);
 
@@ -59,6 +61,8 @@ pub(crate) enum ReachError {
     LookupTimeout { host: String },
     #[error(transparent)]
     Dial(#[from] DialError),
+    #[error("{0}")]
+    NoCarrier(Failures),
 }
 
 /// The waits between attempts: exponential, with full jitter.

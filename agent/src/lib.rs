@@ -92,6 +92,12 @@
 //! within seconds while calls run on it. A hub that is about to stop says so; the agent then has another link before that one
 //! ends.
 //!
+//! # Where UDP doesn't pass
+//!
+//! A link runs over QUIC, unless [`Builder::carriers`] says otherwise: with [`Carriers::Auto`] over QUIC wherever that works, and
+//! otherwise over TLS or a WebSocket, through the HTTP proxy that the environment names if any. While it runs over TCP, QUIC is
+//! tried again ([`FIRST_PROBE`], [`LONGEST_PROBE`]); the link moves back without losing a call.
+//!
 //! # Its end
 //!
 //! [`Agent::run`] takes two futures. Once the first is ready the agent *drains*: its hubs send no new calls, those that were
@@ -122,7 +128,7 @@
 //! # How it is made
 //!
 //! From the outside inwards: `agent` has one `slot` for each hub, which makes one `link` after another; `dial` knows where the
-//! hub is and when to try it again; `attach` is the control call, on which a link's two ends talk; `offer` is what the hubs
+//! hub is and when to try it again, `race` by which carrier; `attach` is the control call, on which a link's two ends talk; `offer` is what the hubs
 //! are told of the upstreams (`discover`, `health`, `standing`); `forward` picks the [`Upstream`] of a call by its service.
 
 mod agent;
@@ -135,6 +141,7 @@ mod forward;
 mod health;
 mod link;
 mod offer;
+mod race;
 mod routes;
 mod shutdown;
 mod slot;
@@ -147,6 +154,7 @@ pub use agent::Agent;
 pub use builder::{Builder, DRAIN_TIMEOUT, StartError};
 pub use dial::{FIRST_BACKOFF, HubAddress, InvalidHubAddress, LONGEST_BACKOFF, STABLE};
 pub use discover::MAX_SERVICES;
+pub use race::{Carriers, FIRST_PROBE, LONGEST_PROBE};
 pub use routes::RoutesError;
 pub use upstream::{
     HostPort, InvalidUpstream, MAX_HEADERS, ServicePrefix, Target, Upstream, UpstreamAddr, UpstreamTls,

@@ -47,6 +47,8 @@ pub(crate) struct Link {
     pub(crate) attached: watch::Sender<u64>,
     /// Cancelled when the hub says that it sends no new calls on this link.
     pub(crate) hub_drains: CancellationToken,
+    /// Cancelled when there is a better link.
+    pub(crate) leave: CancellationToken,
     pub(crate) drain_timeout: Duration,
     pub(crate) shutdown: Shutdown,
 }
@@ -246,9 +248,12 @@ impl Link {
         end
     }
 
-    /// Ready once the hub drains the link, and sends the slot's calls on a later one.
+    /// Ready once the hub drains the link, or there is a better one, and the hub sends the slot's calls on a later one.
     async fn replaced(&self) {
-        self.hub_drains.cancelled().await;
+        tokio::select! {
+            () = self.hub_drains.cancelled() => {}
+            () = self.leave.cancelled() => {}
+        }
         let mut attached = self.attached.subscribe();
         // The sender is this link's own.
         let _ = attached.wait_for(|&latest| latest > self.hello.generation).await;

@@ -1,5 +1,6 @@
 //! One of an agent's slots: what makes one link after another to one hub.
 
+use std::future::pending;
 use std::time::{Duration, Instant};
 
 use adit_certs::{Identity, IdentityError, TrustDomain};
@@ -8,12 +9,13 @@ use adit_transport::{AgentLink, Carrier, Code, Dialer, LinkError};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument as _, info, info_span, warn};
+use tracing::{Instrument as _, debug, info, info_span, warn};
 
 use crate::dial::{Backoff, HubAddress, ReachError};
 use crate::forward::Forwarder;
 use crate::link::{End, Ended, Link};
 use crate::offer::Offer;
+use crate::race::{Carriers, Memory, Won, race};
 use crate::shutdown::Shutdown;
 
 /// What makes one link after another to one hub. While a link that the hub drains carries its last calls, there are two.
@@ -21,7 +23,9 @@ use crate::shutdown::Shutdown;
 pub(crate) struct Slot {
     pub(crate) hub: HubAddress,
     pub(crate) dialer: Dialer,
-    pub(crate) carrier: Carrier,
+    pub(crate) carriers: Carriers,
+    /// Within this of a link over TCP, QUIC is tried again, where the agent may choose.
+    pub(crate) first_probe: Duration,
     /// Whose hub it has to be.
     pub(crate) trust_domain: TrustDomain,
     /// Of the last link, whose generation it has.
@@ -61,11 +65,25 @@ impl Slot {
         let mut links = JoinSet::new();
         let (attached, _) = watch::channel(0);
         let mut backoff = Backoff::new();
+        let mut memory = Memory::new(self.first_probe);
         let mut wait = Duration::ZERO;
-        while let Some(wire) = self.next_wire(wait, &mut backoff, &mut links).await {
+        // A better link than the last one, while that still works.
+        let mut better = None;
+        loop {
+            let won = match better.take() {
+                Some(won) => won,
+                None => match self.next_wire(wait, &mut backoff, &memory, &mut links).await {
+                    Some(won) => won,
+                    None => break,
+                },
+            };
+            let wire = won.link;
+            let carrier = wire.carrier();
+            memory.worked(carrier);
+            self.hello.carrier_reason = won.why.unwrap_or_default();
             self.hello.generation += 1;
             let generation = self.hello.generation;
-            let hub_drains = CancellationToken::new();
+            let (hub_drains, leave) = (CancellationToken::new(), CancellationToken::new());
             let link = Link {
                 wire,
                 hello: self.hello.clone(),
@@ -73,6 +91,7 @@ impl Slot {
                 forwarder: self.forwarder.clone(),
                 attached: attached.clone(),
                 hub_drains: hub_drains.clone(),
+                leave: leave.clone(),
                 drain_timeout: self.drain_timeout,
                 shutdown: self.shutdown.clone(),
             };
@@ -81,6 +100,8 @@ impl Slot {
             wait = tokio::select! {
                 end = end_of(generation, &mut links) => {
                     backoff.held(since.elapsed());
+                    let silently = matches!(end, Some(End::Dead(_) | End::Lost(LinkError::TimedOut)));
+                    memory.ended(carrier, since.elapsed(), silently);
                     match end {
                         Some(End::Dead(_)) => backoff.at_once(),
                         Some(End::Lost(LinkError::Refused(_))) => backoff.refused(),
@@ -93,6 +114,13 @@ impl Slot {
                     backoff.at_once()
                 }
                 () = self.shutdown.draining() => break,
+                // The link goes on with the calls that it has until the hub makes new ones on the next.
+                link = self.back_to_quic(carrier, &mut memory) => {
+                    info!(from = %carrier, to = %link.carrier(), reason = "it works again", "moving the link");
+                    leave.cancel();
+                    better = Some(Won { link, why: None });
+                    continue;
+                }
             };
             info!(?wait, "dialling again");
         }
@@ -104,16 +132,17 @@ impl Slot {
         &self,
         mut wait: Duration,
         backoff: &mut Backoff,
+        memory: &Memory,
         links: &mut JoinSet<Ended>,
-    ) -> Option<AgentLink> {
+    ) -> Option<Won> {
         loop {
             let attempt = async {
                 tokio::time::sleep(wait).await;
-                self.dial().await
+                self.dial(memory).await
             };
             tokio::select! {
                 attempted = attempt => match attempted {
-                    Ok(wire) => return Some(wire),
+                    Ok(won) => return Some(won),
                     Err(error) => {
                         wait = backoff.next();
                         warn!(%error, ?wait, "cannot reach the hub");
@@ -130,14 +159,48 @@ impl Slot {
         }
     }
 
-    async fn dial(&self) -> Result<AgentLink, NoLink> {
-        let wire = self.hub.reach(&self.dialer, self.carrier).await?;
+    async fn dial(&self, memory: &Memory) -> Result<Won, NoLink> {
+        let won = match self.carriers {
+            Carriers::Only(carrier) => Won {
+                link: self.hub.reach(&self.dialer, carrier).await?,
+                why: None,
+            },
+            // There is one way only.
+            Carriers::Auto if self.hub.is_url() => Won {
+                link: self.hub.reach(&self.dialer, Carrier::WebSocket).await?,
+                why: None,
+            },
+            Carriers::Auto => race(&self.hub, &self.dialer, memory).await?,
+        };
+        self.accept(won.link, won.why)
+    }
+
+    /// Tries QUIC again and again while the link runs over another carrier, and could run over it: ready with a link.
+    async fn back_to_quic(&self, carrier: Carrier, memory: &mut Memory) -> AgentLink {
+        if self.carriers != Carriers::Auto || carrier == Carrier::Quic || self.hub.is_url() {
+            return pending().await;
+        }
+        loop {
+            tokio::time::sleep(memory.next_probe()).await;
+            let reached = self.hub.reach(&self.dialer, Carrier::Quic).await;
+            match reached
+                .map_err(NoLink::from)
+                .and_then(|link| self.accept(link, None))
+            {
+                Ok(won) => return won.link,
+                Err(error) => debug!(%error, "quic does not work yet"),
+            }
+        }
+    }
+
+    /// A link to the hub, and to nobody else.
+    fn accept(&self, wire: AgentLink, why: Option<String>) -> Result<Won, NoLink> {
         if let Err(error) = self.check_hub(&wire) {
             wire.close(Code::REQUEST_REJECTED, &error.to_string());
             return Err(error.into());
         }
-        info!(carrier = %wire.carrier(), peer = %wire.remote_address(), rtt = ?wire.round_trip(), "connected to the hub");
-        Ok(wire)
+        info!(carrier = %wire.carrier(), peer = %wire.remote_address(), rtt = ?wire.round_trip(), why, "connected to the hub");
+        Ok(Won { link: wire, why })
     }
 
     /// The CA vouches for the name of more servers than the hub: an upstream's certificate, say, makes no hub.

@@ -24,6 +24,9 @@ pub const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 /// The longest name of an agent's instance, and of its version.
 pub const MAX_NAME: usize = 64;
 
+/// What is kept of an agent's reason for its carrier, in characters.
+const MAX_REASON: usize = 256;
+
 /// How long the instance that has an exclusive id may take to answer when another one wants it.
 pub const HOLDER_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -232,6 +235,7 @@ fn introduced(id: AgentId, hello: Hello) -> Result<(Peer, Offer), Refusal> {
         version: hello.version,
         labels: Labels::from_map(hello.labels.iter())?,
         exclusive: hello.exclusive,
+        carrier_reason: shown(&hello.carrier_reason),
     };
     Ok((peer, offer))
 }
@@ -243,5 +247,12 @@ fn bare(id: AgentId) -> Peer {
         version: "bare".to_owned(),
         labels: Labels::default(),
         exclusive: false,
+        carrier_reason: String::new(),
     }
+}
+
+/// What an agent says for people to read, not to steer their terminals.
+fn shown(reason: &str) -> String {
+    let printable = reason.chars().map(|c| if c.is_control() { ' ' } else { c });
+    printable.take(MAX_REASON).collect()
 }

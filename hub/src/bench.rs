@@ -80,6 +80,7 @@ impl Fleet {
                 version: String::new(),
                 labels: Labels::new(labels.into_iter().flatten()).unwrap_or_default(),
                 exclusive: false,
+                carrier_reason: String::new(),
             },
             offer: Offer {
                 services: Some(services),

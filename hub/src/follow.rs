@@ -50,7 +50,7 @@ pub(crate) async fn follow(registered: Registered, talk: Option<Talk>, draining:
     let member = registered.member().as_ref();
     let (agent, peer) = (&member.peer.id, member.link.remote_address());
     info!(
-        %agent, %peer, carrier = %member.link.carrier(), link = member.key, version = member.peer.version, labels = %member.peer.labels,
+        %agent, %peer, carrier = %member.link.carrier(), why = some(&member.peer.carrier_reason), link = member.key, version = member.peer.version, labels = %member.peer.labels,
         services = member.offer().services.as_ref().map(BTreeSet::len), rtt = ?member.link.round_trip(),
         "an agent is connected"
     );
@@ -196,6 +196,10 @@ fn hear(registered: &Registered, event: AgentEvent) -> Result<(), Breach> {
         Some(Event::Heartbeat(_)) | None => debug!(%agent, "an agent said something that means nothing here"),
     }
     Ok(())
+}
+
+fn some(text: &str) -> Option<&str> {
+    Some(text).filter(|text| !text.is_empty())
 }
 
 /// Counts events, and starts over every [`EVENTS_PER`].

@@ -30,6 +30,8 @@ pub(crate) struct Peer {
     pub(crate) labels: Labels,
     /// No other instance may have the id at the same time.
     pub(crate) exclusive: bool,
+    /// Why the agent chose the carrier, as it says.
+    pub(crate) carrier_reason: String,
 }
 
 /// Of two links of the same instance and slot, the one with the higher generation takes the calls.

@@ -113,6 +113,7 @@ fn shown(member: &Member, now: &Now, names: bool) -> Link {
         down: offer.down,
         exclusive: peer.exclusive,
         carrier: member.link.carrier().to_string(),
+        carrier_reason: peer.carrier_reason.clone(),
         remote_address: member.link.remote_address().to_string(),
         connected_at: Some(member.connected_at.into()),
         round_trip: now.round_trip.try_into().ok(),

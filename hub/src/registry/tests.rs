@@ -54,6 +54,7 @@ pub(crate) fn peer(id: &str, instance: &str, slot: u32, generation: u64) -> Peer
         version: "1".to_owned(),
         labels: Labels::default(),
         exclusive: false,
+        carrier_reason: String::new(),
     }
 }
 

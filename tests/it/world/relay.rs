@@ -62,7 +62,12 @@ struct Datagram {
 impl Relay {
     /// Opens a way to the agents' port of a hub.
     pub(crate) async fn to(hub: SocketAddr) -> Self {
-        let near = Arc::new(UdpSocket::bind(ANY_PORT).await.unwrap());
+        Self::on(ANY_PORT, hub).await
+    }
+
+    /// The same at this address.
+    pub(crate) async fn on(address: SocketAddr, hub: SocketAddr) -> Self {
+        let near = Arc::new(UdpSocket::bind(address).await.unwrap());
         let address = near.local_addr().unwrap();
         let (towards_hub, towards_agent) = (Gate::default(), Gate::default());
         let task = carry(near, hub, Arc::clone(&towards_hub), Arc::clone(&towards_agent));
