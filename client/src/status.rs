@@ -1,6 +1,8 @@
 //! A failed call in words: what the status is, what its details say, and whether the service or the
 //! tunnel in front of it is speaking.
 
+mod details;
+
 use std::fmt;
 use std::sync::LazyLock;
 
@@ -59,6 +61,14 @@ impl Failure {
     }
 }
 
+impl Failure {
+    /// True if the hub or the agent is certain that no service has seen the call.
+    pub fn is_undelivered(&self) -> bool {
+        let delivered = self.status.metadata().get(DELIVERED);
+        self.tunnel_reason().is_some() && delivered.is_some_and(|value| value == "no")
+    }
+}
+
 impl std::error::Error for Failure {}
 
 impl fmt::Debug for Failure {
@@ -93,7 +103,7 @@ impl fmt::Display for Failure {
 }
 
 impl Failure {
-    /// The details that came with the status, one line each: type, and content as JSON.
+    /// The details that came with the status: those of `google.rpc` for people, others as JSON.
     fn details(&self) -> Vec<String> {
         if self.status.details().is_empty() {
             return Vec::new();
@@ -102,14 +112,28 @@ impl Failure {
             Ok(status) => status
                 .details
                 .iter()
-                .map(|detail| self.detail(&detail.type_url, &detail.value))
+                .flat_map(|detail| self.detail(&detail.type_url, &detail.value))
                 .collect(),
             Err(error) => vec![format!("its details cannot be decoded: {error}")],
         }
     }
 
-    fn detail(&self, type_url: &str, value: &[u8]) -> String {
+    fn detail(&self, type_url: &str, value: &[u8]) -> Vec<String> {
         let name = type_url.rsplit('/').next().unwrap_or(type_url);
+        if let Some(Ok(lines)) = details::lines(name, value) {
+            let short = name.rsplit('.').next().unwrap_or(name);
+            // The hub's and the agent's own says what has been said already.
+            if short == "ErrorInfo"
+                && self.tunnel_reason().is_some()
+                && lines.iter().all(|line| line.ends_with("(adit)"))
+            {
+                return Vec::new();
+            }
+            return lines
+                .iter()
+                .map(|line| printable(&format!("{short}: {line}")))
+                .collect();
+        }
         let descriptor = self
             .schema
             .get_message_by_name(name)
@@ -118,13 +142,13 @@ impl Failure {
             let message = DynamicMessage::decode(descriptor, value).ok()?;
             serde_json::to_string(&message).ok()
         });
-        match shown {
+        vec![match shown {
             Some(json) => printable(&format!("{name} {json}")),
             None => printable(&format!(
-                "{name}, {} bytes that the schema does not describe",
+                "{name}, {} bytes that the schema does not describe; --proto or --descriptor-set may",
                 value.len()
             )),
-        }
+        }]
     }
 }
 
@@ -136,7 +160,10 @@ fn attribution(reason: &str, delivered: Option<&str>) -> String {
             "no connected agent is known to serve it; --agent ID names one",
         ),
         "ambiguous-route" => ("hub", "several agents could take the call; --agent ID names one"),
-        "agent-offline" => ("hub", "is that agent running, and is its id right?"),
+        "agent-offline" => (
+            "hub",
+            "is that agent running, and is its id right? `adit agents` lists those that are connected",
+        ),
         "agent-busy" => ("hub", "the agent has as many calls as it takes; try again later"),
         "unauthenticated" => ("hub", "--certs DIR --name NAME present a client certificate"),
         "denied" => ("hub", "this caller may not make this call"),
@@ -236,7 +263,7 @@ mod tests {
         assert_eq!(
             shown(status),
             "UNAVAILABLE (14): agent site-7 is not connected\n  \
-             the hub reports agent-offline: is that agent running, and is its id right?; not delivered, safe to retry"
+             the hub reports agent-offline: is that agent running, and is its id right? `adit agents` lists those that are connected; not delivered, safe to retry"
         );
 
         let mut status = Status::unavailable("");
@@ -262,14 +289,47 @@ mod tests {
     fn details_are_decoded() {
         let mut details = ErrorDetails::new();
         details.set_error_info("TOO_FAR", "routes", [("max".to_owned(), "7".to_owned())]);
-        details.add_bad_request_violation("latitude", "out of range");
+        details
+            .set_retry_info(Some(std::time::Duration::from_millis(1500)))
+            .set_debug_info(["at a.rs:1".to_owned()], "broke")
+            .add_quota_failure_violation("user:1", "too many")
+            .add_precondition_failure_violation("TOS", "example.com", "not signed")
+            .add_bad_request_violation("latitude", "out of range")
+            .add_bad_request_violation("longitude", "missing")
+            .set_request_info("r-1", "here")
+            .set_resource_info("map", "m1", "me", "gone")
+            .add_help_link("the manual", "https://example.com")
+            .set_localized_message("de", "nein");
         let status = Status::with_error_details(Code::InvalidArgument, "no", details);
         assert_eq!(
             shown(status),
             "INVALID_ARGUMENT (3): no\n  \
-             google.rpc.ErrorInfo {\"reason\":\"TOO_FAR\",\"domain\":\"routes\",\"metadata\":{\"max\":\"7\"}}\n  \
-             google.rpc.BadRequest {\"fieldViolations\":[{\"field\":\"latitude\",\"description\":\"out of range\"}]}"
+             RetryInfo: try again in 1.500s\n  \
+             DebugInfo: broke\n  \
+             DebugInfo:   at a.rs:1\n  \
+             QuotaFailure: user:1: too many\n  \
+             ErrorInfo: TOO_FAR (routes): max=7\n  \
+             PreconditionFailure: TOS (example.com): not signed\n  \
+             BadRequest: latitude: out of range\n  \
+             BadRequest: longitude: missing\n  \
+             RequestInfo: r-1: here\n  \
+             ResourceInfo: map m1 (owner me): gone\n  \
+             Help: https://example.com: the manual\n  \
+             LocalizedMessage: nein (de)"
         );
+    }
+
+    #[test]
+    fn what_the_tunnel_says_it_says_once() {
+        let info = |domain: &str| ErrorDetails::with_error_info("AGENT_OFFLINE", domain, []);
+        let shown_with = |domain: &str| {
+            let mut status = Status::with_error_details(Code::Unavailable, "x", info(domain));
+            let metadata = status.metadata_mut();
+            metadata.insert("adit-error", "agent-offline".parse().unwrap());
+            shown(status)
+        };
+        assert!(!shown_with("adit").contains("ErrorInfo"));
+        assert!(shown_with("acme").contains("ErrorInfo: AGENT_OFFLINE (acme)"));
     }
 
     #[test]
@@ -284,7 +344,7 @@ mod tests {
         let status = Status::with_details(Code::Aborted, "", prost::Message::encode_to_vec(&unknown).into());
         assert_eq!(
             shown(status),
-            "ABORTED (10)\n  acme.Oops, 3 bytes that the schema does not describe"
+            "ABORTED (10)\n  acme.Oops, 3 bytes that the schema does not describe; --proto or --descriptor-set may"
         );
         let status = Status::with_details(Code::Aborted, "", vec![0xFF].into());
         assert!(shown(status).contains("cannot be decoded"));

@@ -338,7 +338,7 @@ async fn a_failure_is_the_services_own_words() {
     assert_eq!(error.failure().unwrap().status().code(), Code::NotFound);
     assert_eq!(
         error.to_string(),
-        "NOT_FOUND (5): no such dish\n  google.rpc.ErrorInfo {\"reason\":\"NO_DISH\",\"domain\":\"kitchen\"}"
+        "NOT_FOUND (5): no such dish\n  ErrorInfo: NO_DISH (kitchen)"
     );
     assert_eq!(out, "");
 }
