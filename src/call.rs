@@ -1,5 +1,7 @@
 //! `adit call`: one gRPC call from the command line.
 
+mod report;
+
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -11,14 +13,19 @@ use adit_client::call::{Call, CallError};
 use adit_client::codec::{Codecs, PayloadCodec};
 use adit_client::connection::Connection;
 use adit_client::input::Input;
-use adit_client::metadata::{Header, Route, Selector, metadata};
+use adit_client::metadata::{Header, Headers, Route, Selector, metadata};
 use adit_client::schema::{Cache, Sources};
 use adit_client::target::{MethodName, Target};
 use adit_client::tls::Trust;
 use anyhow::{Context as _, bail};
+use bytesize::ByteSize;
 use clap::builder::PossibleValuesParser;
 use etcetera::BaseStrategy as _;
 use tokio::time::Instant;
+use tonic::codec::CompressionEncoding;
+use tonic::metadata::MetadataMap;
+
+use report::Report;
 
 /// What a failed call's exit code is counted from: the gRPC status is added to it.
 const EXIT_FAILED_CALL: u8 = 64;
@@ -64,9 +71,15 @@ pub(crate) struct CallArgs {
     /// Neither use nor keep what an earlier call has learnt of the method
     #[arg(long)]
     no_cache: bool,
-    /// Metadata to send, 'key: value'; base64 where the key ends in -bin. May be repeated
-    #[arg(short = 'H', long, value_name = "KEY: VALUE", value_delimiter = '\n')]
-    header: Vec<Header>,
+    /// Metadata to send, 'key: value'; base64 where the key ends in -bin; @FILE has an entry in each line. May be repeated
+    #[arg(
+        short = 'H',
+        long,
+        visible_alias = "metadata",
+        value_name = "KEY: VALUE",
+        value_delimiter = '\n'
+    )]
+    header: Vec<Headers>,
     /// How long everything may take, such as 10s; the server is told what is left of it [default: no limit]
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     timeout: Option<Duration>,
@@ -78,6 +91,21 @@ pub(crate) struct CallArgs {
         value_parser = humantime::parse_duration
     )]
     connect_timeout: Duration,
+    /// The longest message, of the input and of the wire
+    #[arg(long, value_name = "SIZE", default_value = "64MiB")]
+    max_message_size: ByteSize,
+    /// Compress the requests; answers may be compressed in any case
+    #[arg(long, value_name = "HOW")]
+    compress: Option<Compression>,
+    /// How often to try again: where no service can have seen the call, or where it says when to
+    #[arg(long, value_name = "TIMES", default_value_t = 0)]
+    retry: u32,
+    /// Make no call: print an empty request of the method, every field of it, as --output says
+    #[arg(long, conflicts_with = "data")]
+    template: bool,
+    /// Tell on standard error what happens: metadata of both directions, and how long each step takes
+    #[arg(short, long)]
+    verbose: bool,
     /// How requests are written [default: as the file's name or its beginning says], and answers too unless --output
     /// says otherwise [default: json]
     #[arg(long, value_parser = PossibleValuesParser::new(Codecs::standard().names()))]
@@ -98,6 +126,22 @@ pub(crate) struct CallArgs {
     emit_defaults: bool,
 }
 
+/// What `--compress` takes.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Compression {
+    Gzip,
+    Zstd,
+}
+
+impl From<Compression> for CompressionEncoding {
+    fn from(compression: Compression) -> Self {
+        match compression {
+            Compression::Gzip => Self::Gzip,
+            Compression::Zstd => Self::Zstd,
+        }
+    }
+}
+
 /// Makes the call. Answers go to standard output, and nothing else does.
 ///
 /// The exit code is 0, or 64 and the status of a call that failed; that is told on standard error.
@@ -110,28 +154,40 @@ pub(crate) async fn run(args: CallArgs) -> anyhow::Result<ExitCode> {
         name: args.name.clone(),
     });
     let output_codec = output_codec(&args)?;
-    let input_codec = input_codec(&args)?;
-    let schema = sources(&args)?;
-    let route = args.agent.map(Route::Agent).or(args.select.map(Route::Select));
-    let metadata = metadata(&args.header, route.as_ref());
+    let call = Call {
+        input: args.data.clone(),
+        input_codec: input_codec(&args)?,
+        allow_unknown: args.allow_unknown,
+        output_codec,
+        emit_defaults: args.emit_defaults,
+        schema: sources(&args)?,
+        max_message_size: usize::try_from(args.max_message_size.as_u64()).unwrap_or(usize::MAX),
+        compress: args.compress.map(Into::into),
+        retries: args.retry,
+        metadata: sent_metadata(&args),
+        deadline,
+        ..Call::new(args.method.clone())
+    };
+    let report = Report::new(args.verbose, &call.metadata);
 
     let connect_timeout = args
         .timeout
         .map_or(args.connect_timeout, |timeout| timeout.min(args.connect_timeout));
     let connection = Connection::open(&args.hub, &trust, connect_timeout).await?;
-    let call = Call {
-        schema,
-        method: args.method,
-        input: args.data,
-        input_codec,
-        allow_unknown: args.allow_unknown,
-        output_codec,
-        emit_defaults: args.emit_defaults,
-        metadata,
-        deadline,
+    report.connected(&args.hub, started.elapsed());
+
+    let mut out = tokio::io::stdout();
+    let called = if args.template {
+        call.template(&connection, &mut out).await
+    } else {
+        let called = call
+            .run_observed(&connection, &mut out, |event| report.event(&event))
+            .await;
+        report.ended(&called, started.elapsed());
+        called.map(|_outcome| ())
     };
-    match call.run(&connection, &mut tokio::io::stdout()).await {
-        Ok(_outcome) => Ok(ExitCode::SUCCESS),
+    match called {
+        Ok(()) => Ok(ExitCode::SUCCESS),
         // Whoever read the answers has enough of them.
         Err(CallError::Output(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => {
             Ok(ExitCode::FAILURE)
@@ -148,6 +204,13 @@ pub(crate) async fn run(args: CallArgs) -> anyhow::Result<ExitCode> {
             }
         }
     }
+}
+
+fn sent_metadata(args: &CallArgs) -> MetadataMap {
+    let agent = args.agent.clone().map(Route::Agent);
+    let route = agent.or_else(|| args.select.clone().map(Route::Select));
+    let headers: Vec<Header> = args.header.iter().flat_map(|headers| headers.0.clone()).collect();
+    metadata(&headers, route.as_ref())
 }
 
 /// Where the method's description comes from.

@@ -1,6 +1,9 @@
 //! The story of one call: resolve the method, open the call, stream the requests in as they are
 //! read, print the answers as they arrive.
 
+mod requests;
+mod retry;
+
 use std::future::Future;
 use std::io;
 use std::pin::{Pin, pin};
@@ -16,8 +19,9 @@ use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tonic::client::Grpc;
+use tonic::codec::CompressionEncoding;
 use tonic::metadata::MetadataMap;
-use tonic::{CancellationHandle, Code, Request, Status, Streaming};
+use tonic::{Code, Request, Status, Streaming};
 
 use crate::MAX_MESSAGE_SIZE;
 use crate::codec::{Codecs, DecodeOptions, EncodeError, EncodeOptions, JsonCodec, PayloadCodec};
@@ -27,6 +31,8 @@ use crate::input::{Input, InputError, Messages};
 use crate::schema::{Origin, ResolveError, Schema, Sources};
 use crate::status::Failure;
 use crate::target::MethodName;
+use crate::template::template;
+use requests::{RequestSender, Requests};
 
 /// How long learning the method's schema may take when the call itself has no deadline.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -52,8 +58,46 @@ pub struct Call {
     pub schema: Sources,
     /// Metadata of the call, and of the reflection before it, so that a hub routes both alike.
     pub metadata: MetadataMap,
+    /// The longest message, in bytes: of the input in the form that it has there, and of the wire.
+    pub max_message_size: usize,
+    /// How requests are compressed. Answers may be, in any way, whatever is said here.
+    pub compress: Option<CompressionEncoding>,
+    /// How often the call is made once more where it is certain that the service has not seen it, or
+    /// where the service says so.
+    pub retries: u32,
     /// When everything is to be over: learning the schema, reading the requests, and the call.
     pub deadline: Option<Instant>,
+}
+
+/// What happens in a call, for whoever wants to know while it does.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// The method is known.
+    Described {
+        /// From where.
+        origin: Origin,
+        /// How long that took.
+        took: Duration,
+    },
+    /// The server answers, if only to say that there will be answers.
+    Headers {
+        /// Its metadata.
+        metadata: &'a MetadataMap,
+        /// How long after the call was begun.
+        after: Duration,
+    },
+    /// The first answer is there.
+    Answer {
+        /// How long after the call was begun.
+        after: Duration,
+    },
+    /// The call has failed and is made once more.
+    Retry {
+        /// How it failed.
+        failure: &'a Failure,
+        /// How long is waited first.
+        wait: Duration,
+    },
 }
 
 /// How a call that succeeded went.
@@ -141,6 +185,9 @@ impl Call {
             emit_defaults: false,
             schema: Sources::reflection(),
             metadata: MetadataMap::new(),
+            max_message_size: MAX_MESSAGE_SIZE,
+            compress: None,
+            retries: 0,
             deadline: None,
         }
     }
@@ -153,11 +200,26 @@ impl Call {
         connection: &Connection,
         out: &mut (impl AsyncWrite + Unpin),
     ) -> Result<Outcome, CallError> {
+        self.run_observed(connection, out, |_| {}).await
+    }
+
+    /// The same, and tells what happens.
+    pub async fn run_observed(
+        self,
+        connection: &Connection,
+        out: &mut (impl AsyncWrite + Unpin),
+        mut observe: impl FnMut(Event<'_>),
+    ) -> Result<Outcome, CallError> {
+        let begun = Instant::now();
         let mut schema = Schema::new(&self.schema, connection, self.metadata.clone(), &self.method);
-        let resolve_by = self.deadline.unwrap_or_else(|| Instant::now() + RESOLVE_TIMEOUT);
+        let resolve_by = self.deadline.unwrap_or_else(|| begun + RESOLVE_TIMEOUT);
         let (mut method, origin) = in_time(Some(resolve_by), schema.method(&self.method)).await?;
+        observe(Event::Described {
+            origin,
+            took: begun.elapsed(),
+        });
         let is_cached = origin == Origin::Cache;
-        let requests = match in_time(self.deadline, self.requests(&method)).await {
+        let mut requests = match in_time(self.deadline, self.requests(&method)).await {
             // The service may have changed since. What came through a pipe cannot be read again.
             Err(error) if is_cached && error.is_mismatch() && self.input != Some(Input::Stdin) => {
                 method = in_time(Some(resolve_by), schema.learn(&self.method)).await?;
@@ -165,12 +227,70 @@ impl Call {
             }
             requests => requests?,
         };
-        let cached = is_cached.then_some(&mut schema);
-        let exchanged = self.exchange(connection, method, cached, requests, out).await;
-        if is_cached && exchanged.as_ref().is_err_and(CallError::is_mismatch) {
-            schema.forget();
+        let mut printer = Printer {
+            codec: &*self.output_codec,
+            options: EncodeOptions {
+                many: method.is_server_streaming(),
+                emit_defaults: self.emit_defaults,
+            },
+            out,
+            answers: 0,
+        };
+        let mut backoff = retry::Backoff::new(self.retries);
+        loop {
+            let again = requests.again();
+            let cached = is_cached.then_some(&mut schema);
+            let exchanged = self.exchange(
+                connection,
+                method.clone(),
+                cached,
+                requests,
+                &mut printer,
+                &mut observe,
+            );
+            let error = match exchanged.await {
+                Ok(outcome) => return Ok(outcome),
+                Err(error) => error,
+            };
+            if is_cached && error.is_mismatch() {
+                schema.forget();
+            }
+            let can_repeat = again.is_some() || self.input != Some(Input::Stdin);
+            let (CallError::Failed(failure), 0, true) = (&error, printer.answers, can_repeat) else {
+                return Err(error);
+            };
+            let Some(wait) = backoff.wait(failure, self.deadline) else {
+                return Err(error);
+            };
+            observe(Event::Retry { failure, wait });
+            tokio::time::sleep(wait).await;
+            requests = match again {
+                Some(requests) => requests,
+                None => in_time(self.deadline, self.requests(&method)).await?,
+            };
         }
-        exchanged
+    }
+
+    /// Makes no call: writes an empty request of the method, with every field in it.
+    pub async fn template(
+        &self,
+        connection: &Connection,
+        out: &mut (impl AsyncWrite + Unpin),
+    ) -> Result<(), CallError> {
+        let mut schema = Schema::new(&self.schema, connection, self.metadata.clone(), &self.method);
+        let resolve_by = self.deadline.unwrap_or_else(|| Instant::now() + RESOLVE_TIMEOUT);
+        let (method, _) = in_time(Some(resolve_by), schema.method(&self.method)).await?;
+        let options = EncodeOptions {
+            many: false,
+            emit_defaults: true,
+        };
+        let mut printer = Printer {
+            codec: &*self.output_codec,
+            options,
+            out,
+            answers: 0,
+        };
+        printer.print(&template(&method.input())).await
     }
 
     /// Opens the input; for a method that takes one message, reads it to the end.
@@ -183,7 +303,7 @@ impl Call {
         let options = DecodeOptions {
             many: method.is_client_streaming(),
             allow_unknown: self.allow_unknown,
-            ..DecodeOptions::default()
+            max_size: self.max_message_size,
         };
         let mut messages = Messages::open(input.clone(), &*self.input_codec, message, options)?;
         if method.is_client_streaming() {
@@ -205,15 +325,22 @@ impl Call {
         mut method: MethodDescriptor,
         mut cached: Option<&mut Schema<'_>>,
         requests: Requests,
-        out: &mut (impl AsyncWrite + Unpin),
+        printer: &mut Printer<'_, impl AsyncWrite + Unpin>,
+        observe: &mut impl FnMut(Event<'_>),
     ) -> Result<Outcome, CallError> {
+        let begun = Instant::now();
         let pool = method.parent_pool().clone();
         let failed = |status| CallError::Failed(Failure::new(status, &pool));
         let (sender, request) = self.request();
         let mut feeding = pin!(requests.feed(sender).fuse());
 
         let mut grpc = Grpc::with_origin(connection.channel(), connection.origin().clone())
-            .max_decoding_message_size(MAX_MESSAGE_SIZE);
+            .max_decoding_message_size(self.max_message_size)
+            .accept_compressed(CompressionEncoding::Gzip)
+            .accept_compressed(CompressionEncoding::Zstd);
+        if let Some(encoding) = self.compress {
+            grpc = grpc.send_compressed(encoding);
+        }
         let opening = open(
             &mut grpc,
             request,
@@ -223,22 +350,24 @@ impl Call {
         let response = self.drive(feeding.as_mut(), opening).await?.map_err(failed)?;
 
         let headers = response.metadata().clone();
+        observe(Event::Headers {
+            metadata: &headers,
+            after: begun.elapsed(),
+        });
+        let mut answers = 0_u64;
         let mut stream = response.into_inner();
-        let mut printer = Printer {
-            codec: &*self.output_codec,
-            options: EncodeOptions {
-                many: method.is_server_streaming(),
-                emit_defaults: self.emit_defaults,
-            },
-            out,
-            answers: 0,
-        };
         let mut held = None;
         while let Some(mut answer) = self
             .drive(feeding.as_mut(), stream.message())
             .await?
             .map_err(failed)?
         {
+            if answers == 0 {
+                observe(Event::Answer {
+                    after: begun.elapsed(),
+                });
+            }
+            answers += 1;
             // The service has learnt something since its description was cached.
             if has_unknown(&answer)
                 && let Some(schema) = cached.take()
@@ -269,7 +398,7 @@ impl Call {
         Ok(Outcome {
             headers,
             trailers,
-            answers: printer.answers,
+            answers,
         })
     }
 
@@ -321,61 +450,6 @@ async fn open(
     grpc.ready().await?;
     // Whatever the kind of the method, on the wire it is a stream of messages each way.
     grpc.streaming(request, method.path().clone(), codec).await
-}
-
-/// The messages to send.
-enum Requests {
-    /// One or none.
-    Known(Option<DynamicMessage>),
-    /// As many as the input turns out to hold.
-    Read(Box<Messages>),
-}
-
-impl Requests {
-    /// Sends them all, then ends the stream.
-    async fn feed(self, sender: RequestSender) -> Result<(), InputError> {
-        match self {
-            Self::Known(message) => {
-                if let Some(message) = message {
-                    sender.send(message).await;
-                }
-            }
-            Self::Read(mut messages) => {
-                while let Some(message) = messages.next().await? {
-                    sender.send(message).await;
-                }
-            }
-        }
-        sender.finish();
-        Ok(())
-    }
-}
-
-/// The sending end of a call. To the server, the end of a stream means that it was complete, so the
-/// stream ends only by [`RequestSender::finish`]; otherwise the call is reset.
-struct RequestSender {
-    sender: mpsc::Sender<DynamicMessage>,
-    cancel: Option<CancellationHandle>,
-}
-
-impl RequestSender {
-    /// Waits until the connection takes a message. One that nobody waits for any more is dropped: the
-    /// server has answered before it had all of them.
-    async fn send(&self, message: DynamicMessage) {
-        let _answered_already = self.sender.send(message).await;
-    }
-
-    fn finish(mut self) {
-        self.cancel = None;
-    }
-}
-
-impl Drop for RequestSender {
-    fn drop(&mut self) {
-        if let Some(cancel) = self.cancel.take() {
-            cancel.cancel();
-        }
-    }
 }
 
 /// Writes answers out, each of them whole or not at all.

@@ -5,7 +5,8 @@
 //!
 //! - [`target`] and [`connection`]: where the server is, and one HTTP/2 connection to it ([`tls`]);
 //! - [`metadata`]: what is sent beside the messages, routing included;
-//! - [`schema`]: from a method's name to its descriptor, asked of the server itself;
+//! - [`schema`]: from a method's name to its descriptor, by files or asked of the server itself;
+//! - [`template`]: an empty request to be filled in;
 //! - [`input`] and [`codec`]: bytes from a file or a pipe, cut into messages as they arrive;
 //! - [`call`]: opens the call, streams requests in and answers out ([`dynamic`] is what puts
 //!   messages without generated code on the wire);
@@ -21,6 +22,7 @@ pub mod schema;
 pub mod status;
 mod suggest;
 pub mod target;
+pub mod template;
 pub mod tls;
 
 #[cfg(test)]

@@ -1,6 +1,9 @@
 //! What is sent beside the messages: metadata from `key: value` lines, and the keys that tell a hub
 //! which agent to route to.
 
+use std::fs::File;
+use std::io::{self, Read as _};
+
 use adit_certs::AgentId;
 use base64::Engine as _;
 use base64::alphabet::STANDARD;
@@ -134,6 +137,76 @@ impl std::str::FromStr for Header {
     }
 }
 
+/// The longest file of metadata, in bytes.
+const MAX_FILE: u64 = 1 << 20;
+
+/// What `-H` takes: an entry, or `@FILE` with an entry in each line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Headers(pub Vec<Header>);
+
+/// Why there are no entries.
+#[derive(Debug, thiserror::Error)]
+pub enum HeadersError {
+    /// The entry given is none.
+    #[error(transparent)]
+    Entry(#[from] HeaderError),
+    /// The file cannot be read.
+    #[error("cannot read {path}: {source}")]
+    Read {
+        /// The file.
+        path: String,
+        /// What the operating system says.
+        source: io::Error,
+    },
+    /// A line of the file is no entry.
+    #[error("{path}, line {line}: {source}")]
+    Line {
+        /// The file.
+        path: String,
+        /// The line, counted from 1.
+        line: usize,
+        /// What is wrong with it.
+        source: HeaderError,
+    },
+}
+
+impl std::str::FromStr for Headers {
+    type Err = HeadersError;
+
+    fn from_str(text: &str) -> Result<Self, HeadersError> {
+        let Some(path) = text.strip_prefix('@') else {
+            return Ok(Self(vec![text.parse()?]));
+        };
+        let read = |source| HeadersError::Read {
+            path: path.to_owned(),
+            source,
+        };
+        let mut text = String::new();
+        let file = File::open(path).map_err(read)?;
+        file.take(MAX_FILE + 1).read_to_string(&mut text).map_err(read)?;
+        if text.len() as u64 > MAX_FILE {
+            return Err(read(io::Error::other(format!(
+                "it has more than {MAX_FILE} bytes"
+            ))));
+        }
+        let lines = text
+            .lines()
+            .enumerate()
+            .map(|(index, line)| (index + 1, line.trim()));
+        lines
+            .filter(|(_, line)| !line.is_empty() && !line.starts_with('#'))
+            .map(|(line, entry)| {
+                entry.parse().map_err(|source| HeadersError::Line {
+                    path: path.to_owned(),
+                    line,
+                    source,
+                })
+            })
+            .collect::<Result<_, _>>()
+            .map(Self)
+    }
+}
+
 impl Header {
     /// Appends this entry; one with the same key stays, and keeps its place.
     fn append_to(&self, metadata: &mut MetadataMap) {
@@ -151,7 +224,7 @@ impl Header {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
-    use super::{Header, HeaderError, Route, Selector, metadata};
+    use super::{Header, HeaderError, Headers, HeadersError, Route, Selector, metadata};
 
     #[test]
     fn entries_keep_their_order_and_their_bytes() {
@@ -212,6 +285,34 @@ mod tests {
             "x-bin: ?".parse::<Header>(),
             Err(HeaderError::Base64 { .. })
         ));
+    }
+
+    #[test]
+    fn a_file_has_an_entry_in_each_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("metadata");
+        let read = || format!("@{}", path.display()).parse::<Headers>();
+        assert!(matches!(read(), Err(HeadersError::Read { .. })));
+        std::fs::write(
+            &path,
+            "# for all calls\r\nauthorization: Bearer s3cret\r\n\n  x-bin: AAE\n",
+        )
+        .unwrap();
+        let expected = ["authorization: Bearer s3cret", "x-bin: AAE"];
+        assert_eq!(
+            read().unwrap(),
+            Headers(expected.map(|entry| entry.parse().unwrap()).into())
+        );
+        std::fs::write(&path, "a: b\ns3cret\n").unwrap();
+        let said = read().unwrap_err().to_string();
+        assert!(
+            said.ends_with("metadata, line 2: a header is written 'key: value', with a colon after the key"),
+            "{said}"
+        );
+        assert_eq!(
+            "a: b".parse::<Headers>().unwrap(),
+            Headers(vec!["a: b".parse().unwrap()])
+        );
     }
 
     #[test]

@@ -205,6 +205,112 @@ async fn an_unknown_field_is_an_error_unless_it_is_allowed_and_defaults_are_show
 }
 
 #[tokio::test]
+async fn a_template_is_a_request_to_be_filled_in() {
+    let url = route_guide_server().await;
+    let method = "routeguide.RouteGuide/ListFeatures";
+    let template = succeeds(&url, &[method, "--template", "-o", "yaml"]).await;
+    assert_eq!(
+        template,
+        "lo:\n  latitude: 0\n  longitude: 0\nhi:\n  latitude: 0\n  longitude: 0\n"
+    );
+    assert_eq!(succeeds(&url, &[method, "-d", &template]).await, "");
+}
+
+#[tokio::test]
+async fn verbose_tells_what_happens_beside_the_answer() {
+    let url = route_guide_server().await;
+    let method = "routeguide.RouteGuide/GetFeature";
+    let mut metadata = tempfile::NamedTempFile::new().unwrap();
+    writeln!(
+        metadata,
+        "# of this test\nauthorization: Bearer s3cret\nx-team-bin: AAE"
+    )
+    .unwrap();
+    let file = format!("@{}", metadata.path().display());
+    let output = adit_call(
+        &url,
+        &[
+            method,
+            "--verbose",
+            "-H",
+            &file,
+            "--metadata",
+            "x-who: me",
+            "-o",
+            "ndjson",
+        ],
+    )
+    .await;
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "{\"location\":{}}\n");
+    let said = String::from_utf8(output.stderr).unwrap();
+    for expected in [
+        "* > x-who: me\n",
+        "* > x-team-bin: AAE",
+        "* > authorization: (not shown)\n",
+        "* connected to http://127.0.0.1:",
+        "* method known from reflection in ",
+        "* < content-type: application/grpc\n",
+        "* first message after ",
+        "* OK, 1 message, ",
+    ] {
+        assert!(said.contains(expected), "{expected:?} is not in\n{said}");
+    }
+    assert!(
+        said.lines().all(|line| line.starts_with("* ")) && !said.contains("s3cret"),
+        "{said}"
+    );
+
+    let output = adit_call(&url, &[method, "-v", "--timeout", "0s"]).await;
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("* DEADLINE_EXCEEDED, "), "{said}");
+}
+
+#[tokio::test]
+async fn a_proto_file_will_do_where_the_cache_and_the_server_are_not_asked() {
+    let url = route_guide_server().await;
+    let proto = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/examples/route_guide/proto/route_guide.proto"
+    );
+    let method = "routeguide.RouteGuide/GetFeature";
+    let answer = succeeds(
+        &url,
+        &[method, "--proto", proto, "--no-reflection", "-o", "ndjson"],
+    )
+    .await;
+    assert_eq!(answer, "{\"location\":{}}\n");
+    let said = fails(&url, &[method, "--no-reflection"], 1).await;
+    assert!(said.contains("--no-reflection"), "{said}");
+    let said = fails(&url, &[method, "--proto", "/no/such.proto"], 1).await;
+    assert!(said.contains("/no/such.proto"), "{said}");
+    let said = fails(&url, &[method, "-d", PLACE, "--max-message-size", "10B"], 1).await;
+    assert!(said.contains("longer than 10 bytes"), "{said}");
+    fails(&url, &[method, "--compress", "rar"], 2).await;
+}
+
+#[tokio::test]
+async fn a_second_call_knows_the_method_from_the_first() {
+    let url = route_guide_server().await;
+    let folder = tempfile::tempdir().unwrap();
+    let mut said = Vec::new();
+    for _ in 0..2 {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_adit"));
+        command
+            .args(["call", "routeguide.RouteGuide/GetFeature", "--hub", &url, "-v"])
+            .env("XDG_CACHE_HOME", folder.path());
+        let output = tokio::process::Command::from(command).output().await.unwrap();
+        assert!(output.status.success());
+        said.push(String::from_utf8(output.stderr).unwrap());
+    }
+    assert!(
+        said[0].contains("method known from reflection in "),
+        "{}",
+        said[0]
+    );
+    assert!(said[1].contains("method known from the cache in "), "{}", said[1]);
+}
+
+#[tokio::test]
 async fn exit_codes_tell_what_failed() {
     let url = route_guide_server().await;
     // 2: the command line.

@@ -309,6 +309,54 @@ async fn files_and_reflection_together_describe_what_is_in_an_any() {
 }
 
 #[tokio::test]
+async fn a_call_that_no_service_has_seen_is_made_again() {
+    let server = TestServer::start(Offers::V1).await;
+    let made = |data: &str, retries| {
+        let mut call = call("kitchen.Kitchen/Cook", Some(data));
+        call.retries = retries;
+        call
+    };
+    let calls = || server.seen.requests.lock().unwrap().len();
+    let (outcome, _) = run_on(&server, made("name: offline", 2)).await;
+    assert_eq!(
+        outcome.unwrap_err().failure().unwrap().tunnel_reason(),
+        Some("agent-offline")
+    );
+    assert_eq!(calls(), 3);
+    // The service's own failure is not.
+    let (outcome, _) = run_on(&server, made("name: nothing", 2)).await;
+    assert!(outcome.is_err());
+    assert_eq!(calls(), 4);
+}
+
+#[tokio::test]
+async fn requests_are_compressed_where_that_is_asked_for() {
+    let server = TestServer::start(Offers::V1).await;
+    let mut call = call("kitchen.Kitchen/Cook", None);
+    call.compress = Some(tonic::codec::CompressionEncoding::Zstd);
+    // This server takes none, and says so.
+    let (outcome, _) = run_on(&server, call).await;
+    let error = outcome.unwrap_err();
+    assert_eq!(error.failure().unwrap().status().code(), Code::Unimplemented);
+    let seen = server.seen.requests.lock().unwrap();
+    assert_eq!(seen[0].get("grpc-encoding").unwrap(), "zstd");
+    let accepted = seen[0].get("grpc-accept-encoding").unwrap().to_str().unwrap();
+    assert!(
+        accepted.contains("gzip") && accepted.contains("zstd"),
+        "{accepted}"
+    );
+}
+
+#[tokio::test]
+async fn messages_are_no_longer_than_allowed_on_the_wire_either() {
+    let server = TestServer::start(Offers::V1).await;
+    let mut call = call("kitchen.Kitchen/Cook", Some("{\"name\": \"0123456789\"}"));
+    call.max_message_size = 10;
+    let error = run_on(&server, call).await.0.unwrap_err().to_string();
+    assert!(error.contains("longer than 10 bytes"), "{error}");
+}
+
+#[tokio::test]
 async fn metadata_goes_with_the_call() {
     let server = TestServer::start(Offers::V1).await;
     let mut call = call("kitchen.Kitchen/Cook", None);
