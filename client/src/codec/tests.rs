@@ -71,9 +71,11 @@ fn decode(name: &str, text: &[u8], of: &str, many: bool) -> Result<Vec<DynamicMe
 }
 
 fn error(name: &str, text: &str) -> String {
-    decode(name, text.as_bytes(), "kitchen.Order", true)
-        .unwrap_err()
-        .to_string()
+    match decode(name, text.as_bytes(), "kitchen.Order", true) {
+        Err(error) => error.to_string(),
+        // Not shown: `Debug` of a message whose type holds itself never ends.
+        Ok(read) => panic!("{} messages were read", read.len()),
+    }
 }
 
 fn check_round_trip(name: &str, sent: &DynamicMessage) {
