@@ -247,7 +247,9 @@ impl Builder {
         match (url, self.carriers) {
             (None, _) => {}
             (Some(_), None | Some(Carriers::Auto | Carriers::Only(Carrier::WebSocket))) => {
-                dialer = dialer.web(web_tls(self.websocket_ca.as_deref())?)
+                if self.hubs.iter().any(HubAddress::has_outer_tls) {
+                    dialer = dialer.web(web_tls(self.websocket_ca.as_deref())?);
+                }
             }
             (Some(hub), Some(carriers)) => {
                 let hub = hub.clone();

@@ -79,6 +79,11 @@ impl HubAddress {
         matches!(self.0, Place::Url(_))
     }
 
+    /// Whether something before the hub has a TLS of its own.
+    pub(crate) fn has_outer_tls(&self) -> bool {
+        matches!(&self.0, Place::Url(url) if url.is_secure())
+    }
+
     /// Dials the hub by `carrier`, at each of its addresses in turn until one answers.
     pub(crate) async fn reach(&self, dialer: &Dialer, carrier: Carrier) -> Result<AgentLink, ReachError> {
         let (host, port) = match &self.0 {

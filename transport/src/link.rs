@@ -28,7 +28,6 @@ pub(crate) enum HubEnd {
 pub struct AgentLink(pub(crate) AgentEnd);
 
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "there is one for each link")]
 pub(crate) enum AgentEnd {
     Quic(quic::agent::Link),
     Rh2(rh2::agent::Link),

@@ -87,10 +87,6 @@ pub struct Listener {
 pub struct Handshake(Begun);
 
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "there is one for a moment of each link's life"
-)]
 enum Begun {
     Quic(quic::Handshake),
     Tcp(tcp::Handshake),
@@ -104,6 +100,10 @@ impl Listener {
     /// # Errors
     ///
     /// [`BindError`] when the port can't be had, or `tls` lacks what QUIC needs.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "whoever binds a port has no further use for them"
+    )]
     pub fn bind(
         address: SocketAddr,
         tls: rustls::ServerConfig,

@@ -23,6 +23,10 @@ struct Nginx {
 
 impl Nginx {
     /// `None` on a machine without one, which is said.
+    #[expect(
+        clippy::print_stdout,
+        reason = "whoever runs the tests is to see what was skipped"
+    )]
     async fn before(hub: &str, world: &World) -> Option<Self> {
         let program = std::env::var("ADIT_TEST_NGINX").unwrap_or_else(|_| "nginx".to_owned());
         let (certificate, key) = front(world);

@@ -197,7 +197,7 @@ impl Dialer {
     /// Makes a link to the hub at `address`, whose certificate has to be for `name`.
     ///
     /// A hub that refuses this end's certificate says so only after the handshake is over here: the link then ends
-    /// with [`LinkError::Protocol`] at once.
+    /// with [`LinkError::Protocol`](crate::LinkError::Protocol) at once.
     ///
     /// # Errors
     ///

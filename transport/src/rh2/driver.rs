@@ -79,7 +79,7 @@ struct Wishes {
 
 /// One of the two ends of h2.
 pub(super) enum Connection {
-    Hub(h2::client::Connection<Tap, Bytes>),
+    Hub(Box<h2::client::Connection<Tap, Bytes>>),
     Agent(Box<h2::server::Connection<Tap, Bytes>>, PollSender<Incoming>),
 }
 
@@ -339,7 +339,7 @@ impl Connection {
     fn poll(&mut self, cx: &mut Context<'_>, shared: &Shared) -> Poll<Result<(), h2::Error>> {
         match self {
             Self::Hub(connection) => {
-                let ended = Pin::new(&mut *connection).poll(cx);
+                let ended = Pin::new(&mut **connection).poll(cx);
                 let now = connection.max_concurrent_send_streams();
                 if shared.max_calls.swap(now, Ordering::Relaxed) < now {
                     shared.room.notify_waiters();

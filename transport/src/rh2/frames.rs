@@ -162,11 +162,11 @@ impl Frame<'_> {
         if self.kind != kind::SETTINGS {
             return None;
         }
-        let settings = self.payload.chunks_exact(6).filter_map(|setting| {
+        let mut settings = self.payload.chunks_exact(6).filter_map(|setting| {
             let (id, value) = (setting.first_chunk::<2>()?, setting.last_chunk::<4>()?);
             (u16::from_be_bytes(*id) == MAX_HEADER_LIST_SIZE).then(|| u32::from_be_bytes(*value))
         });
-        settings.last()
+        settings.next_back()
     }
 
     /// What a GOAWAY frame says.

@@ -92,7 +92,7 @@ impl Link {
         shared.max_calls.store(limit, Ordering::Relaxed);
         let ping_pong = connection.ping_pong();
         let driver = Driver::new(
-            Connection::Hub(connection),
+            Connection::Hub(Box::new(connection)),
             ping_pong,
             Arc::clone(&shared),
             tuning,

@@ -104,6 +104,7 @@ pub(crate) async fn accept(
     path: Option<&'static str>,
 ) -> Result<Box<dyn Wire>, String> {
     let mut reason = None;
+    #[expect(clippy::result_large_err, reason = "the library's")]
     let answer = |request: &Request<()>, mut response: Response| -> Result<Response, ErrorResponse> {
         let offered = request.headers().get_all(header::SEC_WEBSOCKET_PROTOCOL);
         let offered = offered.iter().filter_map(|value| value.to_str().ok());

@@ -38,7 +38,8 @@ impl WebSocketUrl {
     }
 
     /// Whether there is an outer TLS.
-    pub(crate) fn is_secure(&self) -> bool {
+    #[must_use]
+    pub fn is_secure(&self) -> bool {
         self.secure
     }
 
