@@ -240,8 +240,9 @@ def executable(bin_dir, name):
 
 
 def environment():
-    """Ours, without settings that would stand in for the flags."""
-    return {key: value for key, value in os.environ.items() if not key.startswith("ADIT_")}
+    """Ours, without settings that would stand in for the flags, nor what earlier calls have learnt of other servers."""
+    ours = {key: value for key, value in os.environ.items() if not key.startswith("ADIT_")}
+    return {**ours, "ADIT_CALL_NO_CACHE": "true"}
 
 
 def free_ports(count):

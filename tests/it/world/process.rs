@@ -33,6 +33,8 @@ fn command(arguments: &[&str]) -> Command {
             command.env_remove(name);
         }
     }
+    // Nor what earlier calls have learnt of servers that are gone.
+    command.env("ADIT_CALL_NO_CACHE", "true");
     command.args(arguments).stdin(Stdio::null()).kill_on_drop(true);
     command
 }
