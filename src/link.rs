@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use adit_certs::CredentialFiles;
+#[cfg(feature = "qlog")]
+use adit_transport::QlogFolder;
 use adit_transport::{BufferMemory, Congestion, Tuning};
 use anyhow::bail;
 use bytesize::ByteSize;
@@ -43,6 +45,10 @@ pub(crate) struct LinkArgs {
     /// What all links together may hold beyond 16 MiB each
     #[arg(long, value_name = "BYTES", default_value = "2GiB")]
     buffer_memory: ByteSize,
+    /// Folder in which each link over QUIC gets a file of what QUIC does on it (qlog), of 16 MiB at the most [default: none]
+    #[cfg(feature = "qlog")]
+    #[arg(long, value_name = "DIR")]
+    qlog: Option<PathBuf>,
     /// Threads that carry calls. One does the most for each processor that it has; more do more in all
     #[arg(long, value_name = "N", default_value = "1")]
     pub(crate) workers: NonZeroUsize,
@@ -110,6 +116,8 @@ impl LinkArgs {
             congestion: self.congestion,
             link_memory,
             buffer_memory: BufferMemory::new(self.buffer_memory.as_u64()),
+            #[cfg(feature = "qlog")]
+            qlog: self.qlog.as_deref().map(QlogFolder::open).transpose()?,
             ..settings
         })
     }

@@ -20,6 +20,8 @@ mod dial;
 pub mod link;
 mod listen;
 pub mod liveness;
+#[cfg(feature = "qlog")]
+mod qlog;
 pub mod quic;
 pub mod rh2;
 pub mod rh3;
@@ -34,6 +36,8 @@ pub use dial::{DialError, Dialer};
 pub use link::{AgentLink, CallError, Delivered, HubLink, LinkError, Reset, Standing};
 pub use listen::{BindError, HANDSHAKE_TIMEOUT, HANDSHAKES, Handshake, HandshakeError, Listener};
 pub use liveness::{Activity, Dead, Liveness, Sample, Verdict};
+#[cfg(feature = "qlog")]
+pub use qlog::{MAX_QLOG_FILE, MAX_QLOG_FILES, QlogFolder, QlogFolderError};
 pub use quic::readers::BufferMemory;
 pub use rh3::code::Code;
 pub use tuning::{Congestion, Tuning};

@@ -49,6 +49,9 @@ pub struct Tuning {
     pub socket_buffer: u32,
     /// How a sender decides how much may be under way.
     pub congestion: Congestion,
+    /// Where each link over QUIC has a file of what QUIC does on it. A file is written at each packet.
+    #[cfg(feature = "qlog")]
+    pub qlog: Option<Arc<crate::qlog::QlogFolder>>,
 }
 
 /// A congestion controller. It decides what a lossy link carries more than anything else does.
@@ -85,6 +88,8 @@ impl Default for Tuning {
             segmentation_offload: true,
             socket_buffer: 7 * MIB,
             congestion: Congestion::default(),
+            #[cfg(feature = "qlog")]
+            qlog: None,
         }
     }
 }

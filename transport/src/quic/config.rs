@@ -1,5 +1,6 @@
 //! [`Tuning`] as quinn's settings, and the keys that a restarted hub must have again.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -46,6 +47,22 @@ pub(super) fn transport(tuning: &Tuning, role: Role) -> TransportConfig {
         .datagram_receive_buffer_size(None)
         .congestion_controller_factory(congestion::factory(tuning.congestion));
     config
+}
+
+/// The same for one link with `peer`, where links have files of what QUIC does on them.
+#[cfg_attr(not(feature = "qlog"), expect(unused_variables, reason = "no link has one"))]
+pub(super) fn with_file(tuning: &Tuning, role: Role, peer: SocketAddr) -> Option<Arc<TransportConfig>> {
+    #[cfg(feature = "qlog")]
+    if let Some(folder) = &tuning.qlog {
+        let end = match role {
+            Role::Client => "hub",
+            Role::Server => "agent",
+        };
+        let mut config = transport(tuning, role);
+        config.qlog_stream(folder.link(end, peer));
+        return Some(Arc::new(config));
+    }
+    None
 }
 
 /// The hub's endpoint, with the stateless reset key and the connection-id key derived from `secret`.

@@ -30,6 +30,8 @@ const SMALL_SOCKET_BUFFER: usize = 2 << 20;
 #[derive(Debug)]
 pub(crate) struct Listener {
     endpoint: Endpoint,
+    /// Settings of links that have none of their own.
+    config: ServerConfig,
     tuning: Arc<Tuning>,
     handshakes: Arc<Semaphore>,
     refusing: AtomicBool,
@@ -68,6 +70,7 @@ impl Listener {
         config
             .transport_config(Arc::new(config::transport(&tuning, Role::Client)))
             .max_incoming(HANDSHAKES);
+        let shared = config.clone();
         let open = || {
             let socket = udp_socket(address, tuning.socket_buffer)?;
             let endpoint = config::hub_endpoint(secret);
@@ -76,6 +79,7 @@ impl Listener {
         let endpoint = open().map_err(|source| BindError::Socket { address, source })?;
         Ok(Self {
             endpoint,
+            config: shared,
             tuning: Arc::new(tuning),
             handshakes: Arc::new(Semaphore::new(HANDSHAKES)),
             refusing: AtomicBool::new(false),
@@ -119,7 +123,15 @@ impl Listener {
             let _ = incoming.retry();
             return None;
         }
-        match incoming.accept() {
+        let accepted = match config::with_file(&self.tuning, Role::Client, peer) {
+            Some(transport) => {
+                let mut config = self.config.clone();
+                config.transport_config(transport);
+                incoming.accept_with(Arc::new(config))
+            }
+            None => incoming.accept(),
+        };
+        match accepted {
             Ok(connecting) => Some(Handshake {
                 connecting,
                 tuning: Arc::clone(&self.tuning),
@@ -214,13 +226,18 @@ impl Dialer {
                 Endpoint::new(config, None, socket, Arc::new(TokioRuntime))
             })
             .map_err(|source| DialError::Socket { address, source })?;
-        let connecting = endpoint
-            .connect_with(self.config.clone(), address, name)
-            .map_err(|error| DialError::Address {
-                name: name.to_owned(),
-                address,
-                reason: error.to_string(),
-            })?;
+        let mut config = self.config.clone();
+        if let Some(transport) = config::with_file(&self.tuning, Role::Server, address) {
+            config.transport_config(transport);
+        }
+        let connecting =
+            endpoint
+                .connect_with(config, address, name)
+                .map_err(|error| DialError::Address {
+                    name: name.to_owned(),
+                    address,
+                    reason: error.to_string(),
+                })?;
         let connection = tokio::time::timeout(HANDSHAKE_TIMEOUT, connecting)
             .await
             .map_err(|_| DialError::Timeout { address })?
