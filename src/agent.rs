@@ -8,6 +8,7 @@ use adit_proto::labels::Label;
 use anyhow::Context as _;
 use tracing::info;
 
+use crate::key_log::Keys;
 use crate::link::{self, ConfigArgs, Files, LinkArgs};
 use crate::logging;
 use crate::process::Workers;
@@ -69,7 +70,7 @@ impl AgentArgs {
     }
 
     /// An agent as told, that has dialled nobody yet.
-    fn agent(&self) -> anyhow::Result<Agent> {
+    fn agent(&self, keys: Option<&Keys>) -> anyhow::Result<Agent> {
         let files = self.files.resolve(|dir| CredentialFiles::agent(dir, &self.id))?;
         let credentials = Credentials::load(&files, Role::Agent)?;
         let tls = self.upstream_tls()?;
@@ -93,6 +94,9 @@ impl AgentArgs {
         for label in &self.label {
             agent = agent.label(label.clone());
         }
+        if let Some(keys) = keys {
+            agent = agent.key_log(keys.log());
+        }
         Ok(agent.build()?)
     }
 
@@ -111,7 +115,8 @@ impl AgentArgs {
 
 /// Runs an agent until signals end it, or checks only whether it would start.
 pub(crate) async fn run(args: AgentArgs) -> anyhow::Result<()> {
-    let agent = args.agent()?;
+    let keys = Keys::from_environment()?;
+    let agent = args.agent(keys.as_ref())?;
     if args.config.check_config {
         let exclusive = if args.exclusive { "exclusive " } else { "" };
         return link::is_good(&format!(
@@ -123,6 +128,9 @@ pub(crate) async fn run(args: AgentArgs) -> anyhow::Result<()> {
         ));
     }
     logging::start();
+    if let Some(keys) = &keys {
+        keys.warn("the links' TLS");
+    }
     let stopping = Stopping::on_signals(args.link.drain_timeout)?;
     info!(id = %args.id, congestion = %args.link.congestion, "the agent starts");
     agent.run(stopping.drain(), stopping.stop()).await;

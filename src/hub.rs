@@ -7,6 +7,7 @@ use adit_certs::{CredentialFiles, Credentials, Role, TrustDomain};
 use adit_hub::{AgentDomain, Builder, ClientTls, Hub, Limits, Pool};
 use tracing::info;
 
+use crate::key_log::Keys;
 use crate::link::{self, ConfigArgs, Files, LinkArgs};
 use crate::logging;
 use crate::process::Workers;
@@ -73,7 +74,7 @@ impl HubArgs {
     }
 
     /// A hub as told, that has no ports yet.
-    fn builder(&self) -> anyhow::Result<Builder> {
+    fn builder(&self, keys: Option<&Keys>) -> anyhow::Result<Builder> {
         let files = self.files.resolve(CredentialFiles::hub)?;
         let mut hub = Hub::builder(Credentials::load(&files, Role::Hub)?)
             .clients(self.clients)
@@ -103,6 +104,9 @@ impl HubArgs {
         if let Some(mode) = self.client_tls {
             hub = hub.client_tls(mode);
         }
+        if let Some(keys) = keys {
+            hub = hub.key_log(keys.log());
+        }
         Ok(hub.insecure_clients(self.insecure_clients))
     }
 }
@@ -121,7 +125,8 @@ fn connection_age(text: &str) -> Result<Duration, String> {
 
 /// Runs a hub until signals end it, or checks only whether it would start.
 pub(crate) async fn run(args: HubArgs) -> anyhow::Result<()> {
-    let builder = args.builder()?;
+    let keys = Keys::from_environment()?;
+    let builder = args.builder(keys.as_ref())?;
     if args.config.check_config {
         builder.check()?;
         return link::is_good(&format!(
@@ -132,6 +137,9 @@ pub(crate) async fn run(args: HubArgs) -> anyhow::Result<()> {
         ));
     }
     logging::start();
+    if let Some(keys) = &keys {
+        keys.warn("agents' and clients' TLS");
+    }
     let hub = builder.bind().await?;
     let stopping = Stopping::on_signals(args.link.drain_timeout)?;
     info!(

@@ -16,6 +16,8 @@ mod demo;
 #[cfg(feature = "hub")]
 mod hub;
 #[cfg(any(feature = "hub", feature = "agent"))]
+mod key_log;
+#[cfg(any(feature = "hub", feature = "agent"))]
 mod link;
 #[cfg(feature = "client")]
 mod list;

@@ -1,6 +1,7 @@
 //! What an agent is started with.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use adit_certs::{AgentId, Credentials, LoadError, NoSystemRoots, TrustStore, upstream_config};
@@ -40,6 +41,7 @@ pub struct Builder {
     first_probe: Duration,
     websocket_ca: Option<PathBuf>,
     tuning: Tuning,
+    key_log: Option<Arc<dyn rustls::KeyLog>>,
 }
 
 /// Why an agent could not start.
@@ -114,6 +116,7 @@ impl Builder {
             first_probe: FIRST_PROBE,
             websocket_ca: None,
             tuning: Tuning::default(),
+            key_log: None,
         }
     }
 
@@ -216,6 +219,14 @@ impl Builder {
         self
     }
 
+    /// Has the keys of the links' TLS, and of the TLS of what is before a hub, written down, for whoever looks into packets. Who has them can read every call. Unless it is
+    /// called: no keys leave the process.
+    #[must_use]
+    pub fn key_log(mut self, keys: Arc<dyn rustls::KeyLog>) -> Self {
+        self.key_log = Some(keys);
+        self
+    }
+
     /// Checks what can be checked before anybody is dialled.
     ///
     /// # Errors
@@ -238,17 +249,20 @@ impl Builder {
         let labels = Labels::new(self.labels)?;
         self.credentials.check_agent_id(&self.id)?;
         let identity = self.credentials.identity().ok_or(StartError::NoIdentity)?;
-        let tls = self
+        let mut tls = self
             .credentials
             .client_config()
             .map_err(|error| StartError::Tls(error.to_string()))?;
+        log_keys_of(&mut tls, self.key_log.as_ref());
         let mut dialer = Dialer::new(tls, self.tuning)?;
         let url = self.hubs.iter().find(|hub| hub.is_url());
         match (url, self.carriers) {
             (None, _) => {}
             (Some(_), None | Some(Carriers::Auto | Carriers::Only(Carrier::WebSocket))) => {
                 if self.hubs.iter().any(HubAddress::has_outer_tls) {
-                    dialer = dialer.web(web_tls(self.websocket_ca.as_deref())?);
+                    let mut web = web_tls(self.websocket_ca.as_deref())?;
+                    log_keys_of(&mut web, self.key_log.as_ref());
+                    dialer = dialer.web(web);
                 }
             }
             (Some(hub), Some(carriers)) => {
@@ -275,6 +289,12 @@ impl Builder {
             services: (!self.services.is_empty()).then_some(self.services),
             drain_timeout: self.drain_timeout,
         })
+    }
+}
+
+fn log_keys_of(tls: &mut rustls::ClientConfig, keys: Option<&Arc<dyn rustls::KeyLog>>) {
+    if let Some(keys) = keys {
+        tls.key_log = Arc::clone(keys);
     }
 }
 

@@ -42,6 +42,7 @@ pub struct Builder {
     reconnect_grace: Duration,
     drain_timeout: Duration,
     tuning: Tuning,
+    key_log: Option<Arc<dyn rustls::KeyLog>>,
 }
 
 /// Why a hub could not start.
@@ -107,6 +108,7 @@ impl Builder {
             reconnect_grace: RECONNECT_GRACE,
             drain_timeout: DRAIN_TIMEOUT,
             tuning: Tuning::default(),
+            key_log: None,
         }
     }
 
@@ -203,6 +205,14 @@ impl Builder {
         self
     }
 
+    /// Has the keys of agents' and clients' TLS written down, for whoever looks into packets. Who has them can read every call. Unless it is
+    /// called: no keys leave the process.
+    #[must_use]
+    pub fn key_log(mut self, keys: Arc<dyn rustls::KeyLog>) -> Self {
+        self.key_log = Some(keys);
+        self
+    }
+
     /// Checks all that can be checked without opening a port.
     ///
     /// # Errors
@@ -278,13 +288,25 @@ impl Builder {
 
     fn agents_tls(&self) -> Result<rustls::ServerConfig, StartError> {
         let tls = self.credentials.server_config();
-        tls.map_err(|error| StartError::Tls(error.to_string()))
+        let mut tls = tls.map_err(|error| StartError::Tls(error.to_string()))?;
+        self.log_keys_of(&mut tls);
+        Ok(tls)
     }
 
     fn clients_tls(&self) -> Result<Option<Arc<rustls::ServerConfig>>, StartError> {
         let mode = ClientTls::choose(self.clients, self.client_tls, self.insecure_clients)?;
         let tls = ingress::clients_tls(&self.credentials, &self.whose_agents()?, mode);
-        tls.map_err(|error| StartError::Tls(error.to_string()))
+        let mut tls = tls.map_err(|error| StartError::Tls(error.to_string()))?;
+        if let Some(tls) = &mut tls {
+            self.log_keys_of(tls);
+        }
+        Ok(tls.map(Arc::new))
+    }
+
+    fn log_keys_of(&self, tls: &mut rustls::ServerConfig) {
+        if let Some(keys) = &self.key_log {
+            tls.key_log = Arc::clone(keys);
+        }
     }
 
     fn whose_agents(&self) -> Result<TrustDomain, StartError> {

@@ -4,7 +4,6 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
-use std::sync::Arc;
 
 use adit_certs::{ClientName, Credentials, Identity, TlsError, TrustDomain};
 use rustls::pki_types::CertificateDer;
@@ -93,14 +92,14 @@ pub(crate) fn clients_tls(
     credentials: &Credentials,
     trust_domain: &TrustDomain,
     mode: ClientTls,
-) -> Result<Option<Arc<ServerConfig>>, TlsError> {
+) -> Result<Option<ServerConfig>, TlsError> {
     let mut config = match mode {
         ClientTls::Off => return Ok(None),
         ClientTls::On => credentials.anybody_config()?,
         ClientTls::Mutual => credentials.clients_config(trust_domain)?,
     };
     config.alpn_protocols = vec![HTTP2.to_vec()];
-    Ok(Some(Arc::new(config)))
+    Ok(Some(config))
 }
 
 /// The name in the certificate that a handshake has checked.

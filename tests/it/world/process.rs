@@ -29,7 +29,7 @@ fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_adit"));
     for (name, _) in std::env::vars_os() {
         let shown = name.to_string_lossy().to_uppercase();
-        if shown.starts_with("ADIT_") || shown.ends_with("_PROXY") {
+        if shown.starts_with("ADIT_") || shown.ends_with("_PROXY") || shown == "SSLKEYLOGFILE" {
             command.env_remove(name);
         }
     }
