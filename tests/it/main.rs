@@ -36,6 +36,7 @@ mod flow;
 mod health_steering;
 mod hub_health;
 mod kinds;
+mod packet_traces;
 mod restart;
 mod services;
 mod signals;
