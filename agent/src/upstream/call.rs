@@ -9,29 +9,27 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use adit_proto::failure::{Failure, Reason};
+use adit_proto::failure::Failure;
 use adit_transport::{Body, BodyError, Code, Reset};
 use bytes::Bytes;
 use futures_util::future::poll_fn;
 use h2::{RecvStream, SendStream};
-use http::{HeaderMap, Request, Response};
+use http::{Request, Response};
 use http_body::{Body as _, Frame, SizeHint};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{Instrument as _, debug};
 
 use super::connection::Slot;
+use super::peer::Peer;
 
 /// Bytes of a response's head, or of its trailers, that are passed on: each field's name and value and 32 more
 /// (RFC 9113 §6.5.2). A longer section fails its call, and no other.
 pub const MAX_HEADERS: usize = 128 << 10;
 
-/// What each field counts beyond its name and value (RFC 9113 §6.5.2).
-const FIELD_OVERHEAD: usize = 32;
-
-/// Makes the call in `slot`. `upstream` is the address, for messages.
+/// Makes the call in `slot`. `upstream` is who is called, for messages.
 pub(super) async fn call(
     slot: Slot,
-    upstream: &Arc<str>,
+    upstream: &Arc<Peer>,
     request: Request<Body>,
 ) -> Result<Response<Body>, Reset> {
     let (head, body) = request.into_parts();
@@ -68,7 +66,7 @@ pub(super) async fn call(
         Err(Failed::Reset(code)) => return Err(Reset(code)),
         Err(Failed::Told(failure)) => return Ok(tell(failure, upstream)),
     };
-    if let Some(failure) = too_large(&head.headers, "response metadata", upstream) {
+    if let Some(failure) = upstream.too_large(&head.headers, "response metadata") {
         return Ok(tell(failure, upstream));
     }
     if recv.is_end_stream() {
@@ -91,7 +89,7 @@ pub(super) async fn call(
     Ok(Response::from_parts(head, Body::new(download)))
 }
 
-fn tell(failure: Failure, upstream: &str) -> Response<Body> {
+fn tell(failure: Failure, upstream: &Peer) -> Response<Body> {
     debug!(%upstream, %failure, "the upstream failed a call");
     failure.into_response(Body::empty())
 }
@@ -169,7 +167,7 @@ impl Upload {
 /// The response's body as the upstream sends it. Dropping it cancels the call.
 struct Download {
     recv: RecvStream,
-    upstream: Arc<str>,
+    upstream: Arc<Peer>,
     state: State,
     /// Ends with the response, which ends the call.
     _upload: Option<AbortOnDropHandle<()>>,
@@ -210,7 +208,7 @@ impl http_body::Body for Download {
             return Poll::Ready(match trailers {
                 Ok(Some(trailers)) => {
                     this.end();
-                    match too_large(&trailers, "response trailers", &this.upstream) {
+                    match this.upstream.too_large(&trailers, "response trailers") {
                         None => Some(Ok(Frame::trailers(trailers))),
                         Some(failure) => this.tell(&failure),
                     }
@@ -264,19 +262,13 @@ enum Failed {
 }
 
 impl Failed {
-    fn from_h2(error: &h2::Error, upstream: &str) -> Self {
+    fn from_h2(error: &h2::Error, upstream: &Peer) -> Self {
         if error.is_reset() && !error.is_library() {
             // The upstream's reset, or this end's own after the client's.
             let reason = error.reason().unwrap_or(h2::Reason::INTERNAL_ERROR);
             return match Code::from_h2_reason(reason.into()) {
                 Some(code) => Self::Reset(code),
-                None => Self::Told(
-                    Failure::new(
-                        Reason::UpstreamProtocol,
-                        format!("the upstream {upstream} reset the call with {reason}: it wants TLS, or stronger TLS, on this connection"),
-                    )
-                    .with_code(tonic::Code::PermissionDenied),
-                ),
+                None => Self::Told(upstream.wants_tls(reason)),
             };
         }
         if error.is_go_away() && error.is_remote() {
@@ -285,32 +277,8 @@ impl Failed {
             return Self::Reset(Code::REQUEST_REJECTED);
         }
         if error.is_reset() {
-            return Self::Told(Failure::new(
-                Reason::UpstreamProtocol,
-                format!(
-                    "the upstream {upstream} broke HTTP/2 in its response ({error}), or its metadata is too long; look at its log, and at what is between agent and upstream"
-                ),
-            ));
+            return Self::Told(upstream.broke_http2(error));
         }
-        Self::Told(Failure::new(
-            Reason::UpstreamLost,
-            format!(
-                "the connection to the upstream {upstream} ended in the call ({error}); see whether the upstream was restarted or crashed"
-            ),
-        ))
+        Self::Told(upstream.lost(error))
     }
-}
-
-/// The failure of a header section that is longer than is passed on.
-fn too_large(section: &HeaderMap, what: &str, upstream: &str) -> Option<Failure> {
-    let size: usize = section
-        .iter()
-        .map(|(name, value)| name.as_str().len() + value.len() + FIELD_OVERHEAD)
-        .sum();
-    (size > MAX_HEADERS).then(|| {
-        Failure::new(
-            Reason::UpstreamProtocol,
-            format!("the upstream {upstream} sent {size} bytes of {what}, and {MAX_HEADERS} are passed on at the most; send less metadata, or put it in the messages"),
-        )
-    })
 }

@@ -34,14 +34,6 @@ pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const KEEPALIVE: Duration = Duration::from_secs(30);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Bytes of a response that an upstream may send ahead of a slow reader. An upstream is near its agent, so that this is
-/// soon filled again, and the link's own window behind it is what keeps a far reader busy.
-const STREAM_WINDOW: u32 = 128 << 10;
-
-/// The same of all calls on a connection together. Stopped readers must not spend the credit of live calls, so it is
-/// enough for 1,024 of them; the 4,096 calls that a link carries hold 512 MiB here at the most.
-const CONNECTION_WINDOW: u32 = 1024 * STREAM_WINDOW;
-
 /// Bytes of one request that wait in a connection for the upstream to take them, plus at most one chunk. More is not
 /// faster beside an upstream, and is held for each call that an upstream doesn't read.
 const SEND_BUFFER: usize = 256 << 10;
@@ -83,17 +75,20 @@ pub(crate) enum ConnectError {
     TimedOut,
 }
 
-/// Connects to `target` and waits until it is known how many calls the connection takes. `freed` is told whenever it
+/// Connects to `target` with these windows of a stream and of a connection, and waits until it is known how many calls the connection takes. `freed` is told whenever it
 /// takes more, or has ended, and `closing` when it takes no more calls: it has ended, or the upstream has sent GOAWAY.
 pub(super) async fn connect(
     target: &Target,
     tls: Option<&TlsSettings>,
+    windows: (u32, u32),
     freed: &Arc<Notify>,
     closing: Option<&CancellationToken>,
 ) -> Result<Connection, ConnectError> {
     let attempt = async {
         match target {
-            Target::Http(host_port) => establish(tcp(host_port).await?, target, freed, closing).await,
+            Target::Http(host_port) => {
+                establish(tcp(host_port).await?, target, windows, freed, closing).await
+            }
             Target::Https(host_port) => {
                 let tls = tls.ok_or(ConnectError::Name)?;
                 let name = match &tls.name {
@@ -110,11 +105,11 @@ pub(super) async fn connect(
                 if stream.get_ref().1.alpn_protocol() != Some(ALPN_H2) {
                     return Err(ConnectError::NoHttp2);
                 }
-                establish(stream, target, freed, closing).await
+                establish(stream, target, windows, freed, closing).await
             }
             Target::Unix(path) => {
                 let stream = UnixStream::connect(path).await.map_err(ConnectError::Socket)?;
-                establish(stream, target, freed, closing).await
+                establish(stream, target, windows, freed, closing).await
             }
         }
     };
@@ -143,6 +138,7 @@ async fn tcp(host_port: &HostPort) -> Result<TcpStream, ConnectError> {
 async fn establish<T>(
     io: T,
     target: &Target,
+    (stream_window, connection_window): (u32, u32),
     freed: &Arc<Notify>,
     closing: Option<&CancellationToken>,
 ) -> Result<Connection, ConnectError>
@@ -154,8 +150,8 @@ where
         None => ConnectError::NotHttp2(error.to_string()),
     };
     let (sender, mut connection): (SendRequest<Bytes>, _) = h2::client::Builder::new()
-        .initial_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
+        .initial_window_size(stream_window)
+        .initial_connection_window_size(connection_window)
         .max_send_buffer_size(SEND_BUFFER)
         .max_header_list_size(ADVERTISED_HEADERS)
         .enable_push(false)

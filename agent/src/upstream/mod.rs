@@ -5,6 +5,7 @@ mod call;
 mod connect;
 mod connection;
 mod monitor;
+mod peer;
 mod pool;
 mod service;
 mod tls;
@@ -15,12 +16,12 @@ pub(crate) mod tests;
 use std::fmt;
 use std::sync::Arc;
 
-use adit_proto::failure::{Failure, Reason};
 use adit_transport::{Body, Reset};
 use bytes::Bytes;
 use http::uri::Authority;
 use http::uri::{PathAndQuery, Scheme};
 use http::{Request, Response, Uri, Version};
+use rustls::ClientConfig;
 use tower_service::Service;
 use tracing::debug;
 
@@ -31,8 +32,10 @@ pub use tls::{UpstreamTls, UpstreamTlsError};
 pub(crate) use monitor::Monitor;
 
 use connection::Slot;
-use pool::{NoPlace, Pool};
+use peer::Peer;
+use pool::Pool;
 use service::InProcess;
+use tls::TlsSettings;
 
 /// One upstream: a server at an address, or a service in this process. Clones share its connections, which end with
 /// the last clone and the calls that run.
@@ -51,8 +54,8 @@ pub(crate) struct Remote {
     pool: Pool,
     scheme: Scheme,
     authority: Authority,
-    /// The address, for messages.
-    name: Arc<str>,
+    /// Who that is, for messages.
+    peer: Arc<Peer>,
 }
 
 impl Upstream {
@@ -67,12 +70,20 @@ impl Upstream {
             Some(name) => name.to_str().parse().unwrap_or_else(|_| target.authority()),
             None => target.authority(),
         };
-        Ok(Self(Kind::Remote(Arc::new(Remote {
-            scheme: target.scheme(),
-            authority,
-            name: target.to_string().into(),
-            pool: Pool::new(target, settings),
-        }))))
+        let peer = Peer::Upstream(target.to_string());
+        Ok(Self(Kind::Remote(Arc::new(Remote::new(
+            target, settings, authority, peer,
+        )))))
+    }
+
+    /// The clients' port of the hub at `target`, as a client of that hub. `tls` is needed for an `https://` target, and has
+    /// to offer HTTP/2 (ALPN).
+    pub fn hub(target: Target, tls: Option<Arc<ClientConfig>>) -> Self {
+        let settings = tls.map(|config| TlsSettings { config, name: None });
+        let (authority, peer) = (target.authority(), Peer::Hub(target.to_string()));
+        Self(Kind::Remote(Arc::new(Remote::new(
+            target, settings, authority, peer,
+        ))))
     }
 
     /// A service in this process, such as tonic's `Routes`. No port is opened, and nothing is copied or encoded on the
@@ -132,12 +143,21 @@ impl fmt::Display for Upstream {
 }
 
 impl Remote {
+    fn new(target: Target, tls: Option<TlsSettings>, authority: Authority, peer: Peer) -> Self {
+        Self {
+            scheme: target.scheme(),
+            authority,
+            pool: Pool::new(target, tls, peer.windows()),
+            peer: Arc::new(peer),
+        }
+    }
+
     async fn call(&self, request: Request<Body>) -> Result<Response<Body>, Reset> {
         let slot = match self.pool.place().await {
             Ok(slot) => slot,
             Err(none) => {
-                let failure = self.no_place(&none);
-                debug!(upstream = %self.name, %failure, "no connection for a call");
+                let failure = self.peer.no_place(&none);
+                debug!(upstream = %self.peer, %failure, "no connection for a call");
                 return Ok(failure.into_response(Body::empty()));
             }
         };
@@ -148,7 +168,7 @@ impl Remote {
         let path = request.uri().path_and_query().cloned();
         *request.uri_mut() = self.uri(path);
         *request.version_mut() = Version::HTTP_2;
-        call::call(slot, &self.name, request).await
+        call::call(slot, &self.peer, request).await
     }
 
     /// The upstream's own authority stands where the client's was. The client's is the hub's name, or that of an agent
@@ -160,23 +180,5 @@ impl Remote {
         parts.authority = Some(self.authority.clone());
         parts.path_and_query = Some(path.unwrap_or_else(|| PathAndQuery::from_static("/")));
         Uri::from_parts(parts).unwrap_or_default()
-    }
-
-    fn no_place(&self, none: &NoPlace) -> Failure {
-        let name = &self.name;
-        match none {
-            NoPlace::Refused(_) => Failure::new(
-                Reason::UpstreamRefused,
-                format!(
-                    "the agent cannot connect to its upstream {name}: {none}; see that the upstream runs, and that --upstream names it"
-                ),
-            ),
-            NoPlace::Busy => Failure::new(
-                Reason::AgentBusy,
-                format!(
-                    "the upstream {name} takes no more calls: {none}; raise its limit of concurrent streams, or try again later"
-                ),
-            ),
-        }
     }
 }

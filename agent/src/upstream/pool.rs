@@ -45,6 +45,7 @@ pub(super) enum NoPlace {
 struct Shared {
     target: Target,
     tls: Option<TlsSettings>,
+    windows: (u32, u32),
     freed: Arc<Notify>,
     state: Mutex<State>,
 }
@@ -74,10 +75,12 @@ enum Found {
 }
 
 impl Pool {
-    pub(super) fn new(target: Target, tls: Option<TlsSettings>) -> Self {
+    /// `windows` are those of a stream and of a connection: what the other end may send ahead.
+    pub(super) fn new(target: Target, tls: Option<TlsSettings>, windows: (u32, u32)) -> Self {
         let shared = Shared {
             target,
             tls,
+            windows,
             freed: Arc::new(Notify::new()),
             state: Mutex::default(),
         };
@@ -96,8 +99,10 @@ impl Pool {
         freed: &Arc<Notify>,
         closing: &CancellationToken,
     ) -> Result<Connection, ConnectError> {
-        let Shared { target, tls, .. } = &*self.shared;
-        connect(target, tls.as_ref(), freed, Some(closing)).await
+        let Shared {
+            target, tls, windows, ..
+        } = &*self.shared;
+        connect(target, tls.as_ref(), *windows, freed, Some(closing)).await
     }
 
     /// A place for a call: at once where a connection has one, else on a new connection, else when a call ends.
@@ -178,8 +183,9 @@ impl Shared {
         let (report, outcome) = watch::channel(None);
         let shared = Arc::downgrade(self);
         let (target, tls, freed) = (self.target.clone(), self.tls.clone(), Arc::clone(&self.freed));
+        let windows = self.windows;
         let attempt = async move {
-            let connected = connect(&target, tls.as_ref(), &freed, None).await;
+            let connected = connect(&target, tls.as_ref(), windows, &freed, None).await;
             if let Some(shared) = Weak::upgrade(&shared) {
                 let mut state = shared.lock();
                 let result = connected.map(|connection| state.connections.push(Arc::new(connection)));
