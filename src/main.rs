@@ -11,6 +11,8 @@ mod arguments;
 mod call;
 mod certs;
 mod config;
+#[cfg(all(feature = "agent", feature = "client"))]
+mod connect;
 #[cfg(feature = "demo")]
 mod demo;
 #[cfg(feature = "hub")]
@@ -61,6 +63,9 @@ enum Command {
     /// Call a method
     #[cfg(feature = "client")]
     Call(Box<call::CallArgs>),
+    /// Open a local port that is one agent, for clients that cannot set metadata
+    #[cfg(all(feature = "agent", feature = "client"))]
+    Connect(Box<connect::ConnectArgs>),
     /// List services, and the agents that have them
     #[cfg(feature = "client")]
     List(list::ListArgs),
@@ -86,6 +91,10 @@ fn main() -> ExitCode {
         Command::Agent(args) => process::run(args.workers(), agent::run(*args)).map(|()| ExitCode::SUCCESS),
         #[cfg(feature = "client")]
         Command::Call(args) => process::run(process::Workers::One, call::run(*args)),
+        #[cfg(all(feature = "agent", feature = "client"))]
+        Command::Connect(args) => {
+            process::run(process::Workers::One, connect::run(*args)).map(|()| ExitCode::SUCCESS)
+        }
         #[cfg(feature = "client")]
         Command::List(args) => admin::ended(process::run(process::Workers::One, list::run(args))),
         #[cfg(feature = "client")]

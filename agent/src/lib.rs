@@ -130,6 +130,7 @@
 //! From the outside inwards: `agent` has one `slot` for each hub, which makes one `link` after another; `dial` knows where the
 //! hub is and when to try it again, `race` by which carrier; `attach` is the control call, on which a link's two ends talk; `offer` is what the hubs
 //! are told of the upstreams (`discover`, `health`, `standing`); `forward` picks the [`Upstream`] of a call by its service.
+//! `local` is the other way round: a port whose calls go to one agent of a hub.
 
 mod agent;
 mod attach;
@@ -140,6 +141,7 @@ mod discover;
 mod forward;
 mod health;
 mod link;
+mod local;
 mod offer;
 mod race;
 mod routes;
@@ -154,6 +156,7 @@ pub use agent::Agent;
 pub use builder::{Builder, DRAIN_TIMEOUT, StartError};
 pub use dial::{FIRST_BACKOFF, HubAddress, InvalidHubAddress, LONGEST_BACKOFF, STABLE};
 pub use discover::MAX_SERVICES;
+pub use local::LocalPort;
 pub use race::{Carriers, FIRST_PROBE, LONGEST_PROBE};
 pub use routes::RoutesError;
 pub use upstream::{

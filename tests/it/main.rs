@@ -25,6 +25,7 @@ mod client_limits;
 mod client_tls;
 mod compression;
 mod config;
+mod connect;
 mod dead_links;
 mod deadline;
 mod delivered;

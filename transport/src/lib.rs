@@ -12,6 +12,7 @@
 //! * [`rh2`]: the same calls on HTTP/2, over any authenticated stream of bytes: the carriers `tls` and `websocket`.
 //! * [`websocket`]: the bytes of HTTP/2 in the messages of a WebSocket, and the way through an HTTP proxy.
 //! * [`liveness`]: whether a link is alive, judged from what arrives. No socket, no runtime, no clock either.
+//! * `local`: the same for clients of this machine, which are no hub.
 //! * [`body`], [`link`], [`carrier`], [`tuning`]: what the crates above see, with a [`Listener`] and a [`Dialer`].
 
 pub mod body;
@@ -20,6 +21,7 @@ mod dial;
 pub mod link;
 mod listen;
 pub mod liveness;
+mod local;
 #[cfg(feature = "qlog")]
 mod qlog;
 pub mod quic;
@@ -36,6 +38,7 @@ pub use dial::{DialError, Dialer};
 pub use link::{AgentLink, CallError, Delivered, HubLink, LinkError, Reset, Standing};
 pub use listen::{BindError, HANDSHAKE_TIMEOUT, HANDSHAKES, Handshake, HandshakeError, Listener};
 pub use liveness::{Activity, Dead, Liveness, Sample, Verdict};
+pub use local::LocalConnection;
 #[cfg(feature = "qlog")]
 pub use qlog::{MAX_QLOG_FILE, MAX_QLOG_FILES, QlogFolder, QlogFolderError};
 pub use quic::readers::BufferMemory;

@@ -1,0 +1,106 @@
+//! `adit connect`: a local port that is one agent.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use adit_agent::{LocalPort, Upstream, UpstreamAddr};
+use adit_certs::{AgentId, ClientName};
+use adit_client::target::Target;
+use adit_client::tls::Trust;
+use anyhow::{Context as _, bail};
+use tracing::{info, warn};
+
+use crate::logging;
+use crate::process::signals::Stopping;
+
+/// Arguments of `adit connect`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+The port speaks gRPC without TLS (cleartext HTTP/2). Every call to it goes to the hub with the metadata adit-agent: ID, and is
+otherwise passed on as it is, both ways.")]
+pub(crate) struct ConnectArgs {
+    /// The agent's id
+    #[arg(value_name = "ID")]
+    agent: AgentId,
+    /// Where to listen: PORT on the loopback address, or ADDRESS:PORT; port 0 is any free one
+    #[arg(long, value_name = "ADDR", value_parser = listen_address)]
+    listen: SocketAddr,
+    /// Let other machines use the port, which asks nobody who they are
+    #[arg(long)]
+    insecure_clients: bool,
+    /// The hub's port for clients: http://HOST:PORT or https://HOST:PORT
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9090")]
+    hub: Target,
+    /// Directory with the CA that an https hub's certificate is from (ca.pem), as `adit certs` writes it [default: the system's CAs]
+    #[arg(long, value_name = "DIR")]
+    certs: Option<PathBuf>,
+    /// Present the certificate client-NAME.pem of that directory
+    #[arg(long, requires = "certs")]
+    name: Option<ClientName>,
+    /// How long running calls may take to end after SIGINT or SIGTERM. A second signal stops at once
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
+    drain_timeout: Duration,
+}
+
+/// Serves the port until signals end it.
+pub(crate) async fn run(args: ConnectArgs) -> anyhow::Result<()> {
+    let reachable = !args.listen.ip().to_canonical().is_loopback();
+    if reachable && !args.insecure_clients {
+        bail!(
+            "--listen {} is no loopback address: whoever reaches it could call {} without a certificate; listen on 127.0.0.1, or allow it with --insecure-clients",
+            args.listen,
+            args.agent
+        );
+    }
+    let hub = hub(&args)?;
+    logging::start();
+    let port = LocalPort::bind(args.listen, hub, &args.agent).await;
+    let port = port.with_context(|| {
+        format!(
+            "cannot listen on {}; choose another --listen, or port 0 for any free one",
+            args.listen
+        )
+    })?;
+    let stopping = Stopping::on_signals(args.drain_timeout)?;
+    if reachable {
+        warn!("other machines may use this port, which asks nobody who they are");
+    }
+    info!(listen = %port.local_addr()?, agent = %args.agent, hub = %args.hub, "the port is open");
+    port.serve(stopping.drain(), stopping.stop(), args.drain_timeout)
+        .await;
+    stopping.last_words().await;
+    Ok(())
+}
+
+/// The hub, which is dialled when a call needs it.
+fn hub(args: &ConnectArgs) -> anyhow::Result<Upstream> {
+    let trust = args.certs.clone().map_or(Trust::System, |dir| Trust::Certs {
+        dir,
+        name: args.name.clone(),
+    });
+    let tls = match args.hub.is_tls() {
+        true => Some(trust.client_config()?),
+        false => None,
+    };
+    let mut url = args.hub.to_string();
+    if !args.hub.is_tls() && args.hub.origin().port_u16().is_none() {
+        url.push_str(":80");
+    }
+    let UpstreamAddr { target, .. } = url
+        .parse()
+        .with_context(|| format!("--hub {} cannot be dialled", args.hub))?;
+    Ok(Upstream::hub(target, tls))
+}
+
+/// `PORT` or `ADDRESS:PORT`.
+fn listen_address(text: &str) -> Result<SocketAddr, String> {
+    if let Ok(port) = text.parse() {
+        return Ok(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port));
+    }
+    text.parse().map_err(|_| {
+        format!(
+            "{text:?} is no address to listen on; write PORT, 127.0.0.1:PORT or [::1]:PORT, such as 50051"
+        )
+    })
+}
