@@ -30,7 +30,7 @@ pub(crate) fn parse<A: Parser>() -> Result<A, Error> {
 }
 
 /// The command with the environment variables of all its flags.
-fn command<A: Parser>() -> Command {
+pub(crate) fn command<A: Parser>() -> Command {
     A::command().mut_subcommands(|subcommand| {
         let prefix = format!("adit-{}", subcommand.get_name());
         with_environment(subcommand, &prefix)

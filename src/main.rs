@@ -25,6 +25,7 @@ mod link;
 mod list;
 #[cfg(any(feature = "hub", feature = "agent"))]
 mod logging;
+mod manual;
 mod process;
 #[cfg(feature = "client")]
 mod status;
@@ -75,6 +76,10 @@ enum Command {
     /// Tell how a hub is
     #[cfg(feature = "client")]
     Status(status::StatusArgs),
+    /// Print what has a shell complete this command's arguments
+    Completions(manual::CompletionsArgs),
+    /// Print or write the manual pages
+    Man(manual::ManArgs),
 }
 
 fn main() -> ExitCode {
@@ -101,6 +106,8 @@ fn main() -> ExitCode {
         Command::Agents(args) => admin::ended(process::run(process::Workers::One, agents::run(*args))),
         #[cfg(feature = "client")]
         Command::Status(args) => admin::ended(process::run(process::Workers::One, status::run(args))),
+        Command::Completions(args) => manual::completions(&args).map(|()| ExitCode::SUCCESS),
+        Command::Man(args) => manual::man(&args).map(|()| ExitCode::SUCCESS),
     };
     ended.unwrap_or_else(|error| {
         process::complain(&error);

@@ -37,6 +37,7 @@ mod flow;
 mod health_steering;
 mod hub_health;
 mod kinds;
+mod manual;
 mod packet_traces;
 mod restart;
 mod services;
