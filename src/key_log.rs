@@ -5,7 +5,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::Context as _;
+use anyhow::anyhow;
 use rustls::{KeyLog, KeyLogFile};
 use tracing::warn;
 
@@ -31,10 +31,10 @@ impl Keys {
             .create(true)
             .mode(0o600)
             .open(&file);
-        opened.with_context(|| {
+        opened.map_err(|error| {
             let shown = file.display();
-            format!(
-                "{VARIABLE} names {shown}, which cannot be written; name a file that this user may write, or unset it"
+            anyhow!(
+                "{VARIABLE} names {shown}, which cannot be written: {error}; name a file that this user may write, or unset it"
             )
         })?;
         let log = Arc::new(KeyLogFile::new());
@@ -50,7 +50,7 @@ impl Keys {
         warn!(
             file = %self.file.display(),
             "{VARIABLE} is set: the keys of {whose} are written to this file, and whoever has it and their packets can read \
-             every call, and could since the file was begun; unset it unless you are looking for a fault"
+             every call; unset it unless you are looking for a fault"
         );
     }
 }

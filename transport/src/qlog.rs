@@ -29,12 +29,12 @@ pub struct QlogFolder {
 /// A folder that cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "cannot write qlog files in the folder {}: {source}; name one with --qlog that exists and that this user may write in",
+    "cannot write qlog files in the folder {}: {reason}; name one with --qlog that exists and that this user may write in",
     path.display()
 )]
 pub struct QlogFolderError {
     path: PathBuf,
-    source: io::Error,
+    reason: io::Error,
 }
 
 /// The files of this process.
@@ -73,9 +73,9 @@ impl QlogFolder {
         let probe = path.join(format!(".adit-{:016x}", rand::random::<u64>()));
         File::create_new(&probe)
             .and_then(|_| fs::remove_file(&probe))
-            .map_err(|source| QlogFolderError {
+            .map_err(|reason| QlogFolderError {
                 path: path.to_owned(),
-                source,
+                reason,
             })?;
         Ok(Arc::new(Self {
             path: path.to_owned(),
