@@ -50,7 +50,7 @@ HEADS = {
     "no path": (call(""), STREAM),
     "a path that begins with no slash": (call("routeguide.RouteGuide/GetFeature", TO), STREAM),
     "a path of 100 KB": (call("/" + "a" * 100_000 + "/b", TO), STREAM),
-    # What the hub passes on, for the upstream to say what it thinks: the sample server minds none of it.
+    # What the hub passes on, for the upstream to say what it thinks: the sample server minds none of it, others do.
     "content type application/json": (to_good(content_type="application/json"), OK),
     "no content type": (to_good(content_type=None), OK),
     "GET": (to_good(method="GET"), OK),
@@ -96,4 +96,16 @@ BODIES = {
     "an unknown flag": (b"\7\0\0\0\0", INTERNAL),
     "no message": (b"", INTERNAL),
     "a message that is no protobuf": (message(b"\xff\xff\xff"), INTERNAL),
+}
+
+# What is passed on as it is, and answered as if there were no hub. The last ones are errors to grpcio.
+PASSED_ON = {
+    "nothing": {},
+    "content type application/json": {"content_type": "application/json"},
+    "no content type": {"content_type": None},
+    "GET": {"method": "GET"},
+    "a timeout without digits": {"grpc_timeout": "abc"},
+    "a timeout without a number": {"grpc_timeout": "S"},
+    "a negative timeout": {"grpc_timeout": "-1S"},
+    "a timeout that is nothing": {"grpc_timeout": ""},
 }

@@ -16,7 +16,7 @@ import sys
 import time
 
 import tunnel as fixture
-from bad_requests import BODIES, HEADS
+from bad_requests import BODIES, HEADS, PASSED_ON
 from h2_attacks import LARGEST_WINDOW, all_of, endless_call
 from h2_client import Client, call
 from h2_peer import HEADERS, INITIAL_WINDOW_SIZE, PREFACE, SETTINGS, Peer, block, frame
@@ -25,6 +25,7 @@ from tunnel import Failure
 
 GOOD, TARGET, OTHER = "good", "target", "other"
 GET_FEATURE = "/routeguide.RouteGuide/GetFeature"
+ECHO = "/hostile.Test/Echo"
 
 # The hub's own limits, in seconds (docs/limits.md), and what a busy machine may add to each.
 FIRST_BYTES, SILENCE = 10, 60 + 20
@@ -52,6 +53,7 @@ def checks_of(tunnel, arguments):
         yield named(lambda attack=attack: suite.bystander.suffer(attack), f"{attack.name}, bounded by: {attack.limit}")
     yield suite.bad_heads
     yield suite.bad_bodies
+    yield suite.passed_on
     yield suite.not_http2
     yield suite.silent_ones_ended
     yield suite.hub_is_well
@@ -65,6 +67,7 @@ class Suite:
         self.tunnel, self.bin_dir = tunnel, arguments.bin_dir
         self.bystander = Bystander(tunnel, GOOD, arguments.seconds)
         self.silent = []
+        self.upstream = None
 
     def start(self):
         """A hub starts, three agents, and a client that behaves."""
@@ -75,7 +78,8 @@ class Suite:
             upstream = self.tunnel.spawn(f"server-{agent}", server, "--listen", "127.0.0.1:0")
             self.tunnel.start_agent(agent, f"http://{upstream.listening_on()}")
         upstream = self.tunnel.spawn("server-target", sys.executable, HERE / "hostile_upstream.py")
-        self.tunnel.start_agent(TARGET, f"http://{upstream.listening_on()}", "--service", "hostile.Test")
+        self.upstream = upstream.listening_on()
+        self.tunnel.start_agent(TARGET, f"http://{self.upstream}", "--service", "hostile.Test")
         self.tunnel.wait_until_attached(GOOD, OTHER, TARGET)
         self.bystander.start()
 
@@ -99,6 +103,18 @@ class Suite:
     def bad_bodies(self):
         """So has a body that is wrong."""
         self.expect_answers(BODIES, lambda client, body: client.request(call(GET_FEATURE, ("adit-agent", GOOD)), body))
+
+    def passed_on(self):
+        """What the hub has no opinion of is answered as the service answers it without a hub."""
+        for name, fields in PASSED_ON.items():
+            head = call(ECHO, ("adit-agent", TARGET), **fields)
+            answers = []
+            for target in (self.upstream, self.tunnel.target):
+                with Client(target) as client:
+                    answers.append(client.request(head).summary())
+            if len(set(answers)) > 1:
+                raise Failure(f"{name}: {answers[1]} in place of {answers[0]}")
+            print(f"    {name}: {answers[0]}")
 
     def not_http2(self):
         """What is not HTTP/2 is told so if it is HTTP/1.1, and closed at once in any case."""
