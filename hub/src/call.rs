@@ -111,7 +111,7 @@ impl Calls {
     ) -> Result<Response<ResponseBody>, h2::Error> {
         let connect = request.method() == Method::CONNECT;
         let wanted = response::grpc_type(request.headers());
-        match self.forward(request).await {
+        match self.forward(request, wanted.is_some()).await {
             Ok(mut response) => {
                 response::answer_in_kind(&mut response, wanted);
                 Ok(response)
@@ -130,7 +130,11 @@ impl Calls {
         }
     }
 
-    async fn forward(&self, request: Request<RequestBody>) -> Result<Response<ResponseBody>, Ending> {
+    async fn forward(
+        &self,
+        request: Request<RequestBody>,
+        wants_grpc: bool,
+    ) -> Result<Response<ResponseBody>, Ending> {
         let (mut head, body) = request.into_parts();
         refuse(&head.method, head.uri.path(), &head.headers)?;
         let domain = self.routing.agent_domain.as_ref();
@@ -141,7 +145,6 @@ impl Calls {
             return Ok(response::own(self.health.answer(request).await));
         }
         let deadline = Deadline::of(&head.headers);
-        let wants_grpc = response::is_grpc(&head.headers);
         head.headers = router::without_routing(head.headers);
         let mut search = Search {
             target: &target,

@@ -40,7 +40,7 @@ struct Call {
 }
 
 /// Whether a message says that it is gRPC (gRPC over HTTP/2, "Content-Type").
-pub(crate) fn is_grpc(metadata: &HeaderMap) -> bool {
+fn is_grpc(metadata: &HeaderMap) -> bool {
     metadata
         .get(CONTENT_TYPE)
         .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
