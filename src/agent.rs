@@ -26,6 +26,9 @@ pub(crate) struct AgentArgs {
     /// certificate has to be for HOST. May be repeated
     #[arg(long, value_name = "ADDRESS", value_delimiter = ',', required = true)]
     hub: Vec<HubAddress>,
+    /// Links to each hub, which share the calls: from 1 to 16
+    #[arg(long, value_name = "N", default_value = "1")]
+    links: u32,
     /// What links run over: quic (UDP), tls (TCP), websocket, through the HTTP proxy that the environment names if any, or
     /// auto: quic wherever it works, and otherwise whatever does
     #[arg(long, value_name = "NAME", default_value = "auto")]
@@ -76,6 +79,7 @@ impl AgentArgs {
         let tls = self.upstream_tls()?;
         let mut agent = Agent::builder(self.id.clone(), credentials)
             .exclusive(self.exclusive)
+            .links(self.links)
             .drain_timeout(self.link.drain_timeout)
             .carriers(self.carrier)
             .tuning(self.link.tuning()?);

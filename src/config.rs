@@ -197,10 +197,16 @@ fn unknown(key: &str, command: &Command) -> String {
 
 impl Kind {
     fn of(arg: &Arg) -> Self {
+        let numbers = [TypeId::of::<NonZeroUsize>(), TypeId::of::<u32>()];
         match arg.get_action() {
             ArgAction::SetTrue => Self::Switch,
             ArgAction::Append => Self::List,
-            _ if arg.get_value_parser().type_id() == TypeId::of::<NonZeroUsize>() => Self::Number,
+            _ if numbers
+                .iter()
+                .any(|number| arg.get_value_parser().type_id() == *number) =>
+            {
+                Self::Number
+            }
             _ => Self::Text,
         }
     }

@@ -25,6 +25,8 @@ const GOODBYE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Agent {
     pub(crate) hubs: Vec<HubAddress>,
+    /// To each of them.
+    pub(crate) links: u32,
     pub(crate) dialer: Dialer,
     pub(crate) carriers: Carriers,
     pub(crate) first_probe: Duration,
@@ -44,7 +46,7 @@ impl Agent {
         Builder::new(id, credentials)
     }
 
-    /// Keeps a link to every hub.
+    /// Keeps its links to every hub.
     ///
     /// Once `drain` is ready, the hubs are told to send no new calls, those that they send nonetheless are refused unseen,
     /// and the running ones get the [drain timeout](Builder::drain_timeout) to end. Then, or once `stop` is ready, the links
@@ -72,7 +74,7 @@ impl Agent {
         let _ = tokio::time::timeout(GOODBYE, goodbyes).await;
     }
 
-    /// Keeps a link to every hub until the agent has drained.
+    /// Keeps the links to every hub until the agent has drained.
     async fn keep_links(
         self,
         mut offer: watch::Receiver<Offer>,
@@ -84,8 +86,14 @@ impl Agent {
             _ = offer.changed() => {}
             () = shutdown.draining() => return,
         }
-        for (hub, slot) in self.hubs.into_iter().zip(0..) {
-            let span = info_span!("link", %hub);
+        let links = self.links;
+        let all = self
+            .hubs
+            .into_iter()
+            .flat_map(|hub| (0..links).map(move |_| hub.clone()));
+        // Counted over all hubs: two addresses may lead to the same one.
+        for (hub, slot) in all.zip(0..) {
+            let span = info_span!("link", %hub, slot);
             let slot = Slot {
                 hub,
                 dialer: self.dialer.clone(),

@@ -24,6 +24,9 @@ use crate::upstream::{ServicePrefix, Upstream};
 /// theirs.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Links that an agent may keep to one hub, at the most.
+pub const MAX_LINKS: u32 = 16;
+
 /// The settings of an [`Agent`]; made by [`Agent::builder`].
 ///
 /// An agent needs one hub and one upstream at the least.
@@ -32,6 +35,7 @@ pub struct Builder {
     id: AgentId,
     credentials: Credentials,
     hubs: Vec<HubAddress>,
+    links: u32,
     upstreams: Vec<(Option<ServicePrefix>, Upstream)>,
     services: Vec<String>,
     labels: Vec<Label>,
@@ -50,6 +54,9 @@ pub enum StartError {
     /// There is no hub to connect to.
     #[error("no hub to connect to: name one with --hub HOST:PORT")]
     NoHub,
+    /// No links at all, or more than [`MAX_LINKS`].
+    #[error("cannot keep {0} links to a hub: --links is from 1 to {MAX_LINKS}")]
+    Links(u32),
     /// There is nothing to forward calls to.
     #[error(
         "nowhere to forward calls to: name a gRPC server with --upstream URL, or serve a service of this process"
@@ -107,6 +114,7 @@ impl Builder {
             id,
             credentials,
             hubs: Vec::new(),
+            links: 1,
             upstreams: Vec::new(),
             services: Vec::new(),
             labels: Vec::new(),
@@ -120,10 +128,18 @@ impl Builder {
         }
     }
 
-    /// Connects to this hub as well. Each hub has a link of its own, and one that is out of reach delays no other.
+    /// Connects to this hub as well. Each hub has links of its own, and one that is out of reach delays no other.
     #[must_use]
     pub fn hub(mut self, hub: HubAddress) -> Self {
         self.hubs.push(hub);
+        self
+    }
+
+    /// Keeps so many links to each hub, which share the calls: from 1 to [`MAX_LINKS`], and 1 unless told otherwise. Each has
+    /// ports, windows and a congestion controller of its own, and when one is lost, only the calls on that one are.
+    #[must_use]
+    pub fn links(mut self, links: u32) -> Self {
+        self.links = links;
         self
     }
 
@@ -236,6 +252,9 @@ impl Builder {
         if self.hubs.is_empty() {
             return Err(StartError::NoHub);
         }
+        if !(1..=MAX_LINKS).contains(&self.links) {
+            return Err(StartError::Links(self.links));
+        }
         if self.upstreams.is_empty() {
             return Err(StartError::NoUpstream);
         }
@@ -272,6 +291,7 @@ impl Builder {
         }
         Ok(Agent {
             hubs: self.hubs,
+            links: self.links,
             dialer,
             first_probe: self.first_probe,
             carriers: self.carriers.unwrap_or(Carriers::Only(Carrier::Quic)),

@@ -84,10 +84,10 @@
 //! watches their health. Several instances of one id are replicas and share its calls, unless the id is
 //! [exclusive](Builder::exclusive).
 //!
-//! # Several hubs
+//! # Several hubs, and several links to one
 //!
-//! [`Builder::hub`] may be repeated. Each hub has a link of its own, made and kept regardless of the others: a hub that is out
-//! of reach delays nobody. A link that is lost is dialled again, at once after one that had held for [`STABLE`], and otherwise
+//! [`Builder::hub`] may be repeated. Each hub has a link of its own, or [several](Builder::links), made and kept regardless of
+//! the others: a hub that is out of reach delays nobody. A link that is lost is dialled again, at once after one that had held for [`STABLE`], and otherwise
 //! after random waits that grow from [`FIRST_BACKOFF`] to [`LONGEST_BACKOFF`]. A link on which a hub doesn't answer is given up
 //! within seconds while calls run on it. A hub that is about to stop says so; the agent then has another link before that one
 //! ends.
@@ -153,7 +153,7 @@ mod upstream;
 pub use adit_proto::labels::{InvalidLabel, Label};
 pub use adit_transport::Carrier;
 pub use agent::Agent;
-pub use builder::{Builder, DRAIN_TIMEOUT, StartError};
+pub use builder::{Builder, DRAIN_TIMEOUT, MAX_LINKS, StartError};
 pub use dial::{FIRST_BACKOFF, HubAddress, InvalidHubAddress, LONGEST_BACKOFF, STABLE};
 pub use discover::MAX_SERVICES;
 pub use local::LocalPort;

@@ -16,7 +16,7 @@ use crate::control::{self, Say};
 use crate::follow::follow;
 use crate::member::{Closing, Peer, Place};
 use crate::offer::{BadOffer, Offer};
-use crate::registry::{Newcomer, Registered, Registry};
+use crate::registry::{MAX_LINKS, Newcomer, NoPlace, Registered, Registry};
 
 /// How long an agent may take to say hello. One that doesn't is closed.
 pub const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
@@ -71,6 +71,10 @@ pub(crate) enum Refusal {
          --exclusive out for replicas"
     )]
     Occupied { id: AgentId, holder: String },
+    #[error(
+        "the agent has {MAX_LINKS} links already, over all of its instances: stop some, or give each fewer with --links"
+    )]
+    TooManyLinks,
     #[error("the agent ended its control call: {0}")]
     Control(Status),
 }
@@ -155,7 +159,8 @@ impl Attach {
         loop {
             let occupied = match self.registry.register(newcomer) {
                 Ok(registered) => return Ok(registered),
-                Err(occupied) => *occupied,
+                Err(NoPlace::Occupied(occupied)) => *occupied,
+                Err(NoPlace::Full) => return Err(Refusal::TooManyLinks),
             };
             claims += 1;
             let holder = occupied.holder;

@@ -144,5 +144,5 @@ pub use ingress::{
 };
 pub use offer::{MAX_SERVICE_NAME, MAX_SERVICES};
 pub use pools::{InvalidPool, Pool};
-pub use registry::MAX_PAUSED;
+pub use registry::{MAX_LINKS, MAX_PAUSED};
 pub use replay::MAX_REPLAY;

@@ -19,6 +19,9 @@ use crate::offer::{Offer, Suits};
 /// Agents and instances that an operator has drained, at the most.
 pub const MAX_PAUSED: usize = 16_384;
 
+/// Links of one agent, over all of its instances, at the most.
+pub const MAX_LINKS: usize = 1024;
+
 /// All connected agents. Shared by the tasks of the links, which write, and the calls, which read.
 #[derive(Debug)]
 pub(crate) struct Registry<L = HubLink> {
@@ -40,6 +43,14 @@ pub(crate) struct State<L = HubLink> {
 pub(crate) struct Registered<L = HubLink> {
     registry: Arc<Registry<L>>,
     member: Arc<Member<L>>,
+}
+
+/// Why a link is not entered.
+#[derive(Debug)]
+pub(crate) enum NoPlace<L = HubLink> {
+    Occupied(Box<Occupied<L>>),
+    /// Its agent has [`MAX_LINKS`] already.
+    Full,
 }
 
 /// An id is exclusive, and another instance has it.
@@ -80,16 +91,17 @@ impl<L> Registry<L> {
     ///
     /// # Errors
     ///
-    /// It, or one that is here, is exclusive, and they are of different instances.
-    pub(crate) fn register(
-        self: &Arc<Self>,
-        newcomer: Newcomer<L>,
-    ) -> Result<Registered<L>, Box<Occupied<L>>> {
+    /// It, or one that is here, is exclusive, and they are of different instances; or its agent has too many.
+    pub(crate) fn register(self: &Arc<Self>, newcomer: Newcomer<L>) -> Result<Registered<L>, NoPlace<L>> {
         let key = self.next.fetch_add(1, Ordering::Relaxed);
         let member = self.write(|state| {
             if let Some(holder) = state.holder(&newcomer.peer) {
                 let holder = Arc::clone(holder);
-                return Err(Box::new(Occupied { holder, newcomer }));
+                return Err(NoPlace::Occupied(Box::new(Occupied { holder, newcomer })));
+            }
+            let links = state.directory.of_agent(newcomer.peer.id.as_str());
+            if links.is_some_and(|links| links.len() >= MAX_LINKS) {
+                return Err(NoPlace::Full);
             }
             let Newcomer { peer, offer, link } = newcomer;
             let member = Arc::new(Member::new(key, peer, offer, link));

@@ -37,6 +37,7 @@ mod flow;
 mod health_steering;
 mod hub_health;
 mod kinds;
+mod links;
 mod manual;
 mod packet_traces;
 mod restart;

@@ -79,7 +79,8 @@ impl Fleet {
                 self.registered.insert(key, registered);
                 Ok(key)
             }
-            Err(occupied) => Err(occupied.holder.key),
+            Err(NoPlace::Occupied(occupied)) => Err(occupied.holder.key),
+            Err(NoPlace::Full) => unreachable!("{MAX_LINKS} links are here"),
         }
     }
 
@@ -96,6 +97,25 @@ impl Fleet {
             .filter(|member| member.state() == member::State::Ready);
         open.map(|member| member.key).collect()
     }
+}
+
+#[test]
+fn an_agent_has_so_many_links_and_no_more() {
+    let mut fleet = Fleet::default();
+    for _ in 0..MAX_LINKS {
+        fleet.enter("a", None);
+    }
+    let newcomer = || Newcomer {
+        peer: peer("a", "one more", 0, 1),
+        offer: Offer::default(),
+        link: (),
+    };
+    let refused = fleet.registry.register(newcomer());
+    assert!(matches!(refused, Err(NoPlace::Full)), "{refused:?}");
+    fleet.enter("b", None);
+    let first = *fleet.members.keys().next().unwrap();
+    fleet.leave(first);
+    assert!(fleet.registry.register(newcomer()).is_ok());
 }
 
 #[test]
