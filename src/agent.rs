@@ -14,6 +14,9 @@ use crate::logging;
 use crate::process::Workers;
 use crate::process::signals::Stopping;
 
+/// The coding that leaves everything as it is.
+const IDENTITY: &str = "identity";
+
 /// Arguments of `adit agent`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct AgentArgs {
@@ -61,6 +64,10 @@ pub(crate) struct AgentArgs {
     /// Allow no other instance of this id while this one is connected; without it they share the calls
     #[arg(long)]
     exclusive: bool,
+    /// What calls are compressed with between agent and hub, where they are not compressed already: identity (nothing), or
+    /// zstd, for links that are slower than a processor
+    #[arg(long, value_name = "NAME", default_value = IDENTITY)]
+    coding: String,
     #[command(flatten)]
     link: LinkArgs,
     #[command(flatten)]
@@ -83,6 +90,9 @@ impl AgentArgs {
             .drain_timeout(self.link.drain_timeout)
             .carriers(self.carrier)
             .tuning(self.link.tuning()?);
+        if self.coding != IDENTITY {
+            agent = agent.coding(&self.coding);
+        }
         if let Some(ca) = &self.websocket_ca {
             agent = agent.websocket_ca(ca.clone());
         }

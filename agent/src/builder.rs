@@ -44,6 +44,7 @@ pub struct Builder {
     carriers: Option<Carriers>,
     first_probe: Duration,
     websocket_ca: Option<PathBuf>,
+    coding: Vec<String>,
     tuning: Tuning,
     key_log: Option<Arc<dyn rustls::KeyLog>>,
 }
@@ -97,6 +98,14 @@ pub enum StartError {
         /// What was asked for.
         carriers: Carriers,
     },
+    /// A coding that the links do not know.
+    #[error("unknown coding {name:?}: use identity, or {known}")]
+    Coding {
+        /// Its name.
+        name: String,
+        /// Those that are known.
+        known: String,
+    },
     /// The CA of what is before a hub cannot be used.
     #[error("cannot verify what is before a hub: {0}")]
     WebSocketCa(LoadError),
@@ -123,6 +132,7 @@ impl Builder {
             carriers: None,
             first_probe: FIRST_PROBE,
             websocket_ca: None,
+            coding: Vec::new(),
             tuning: Tuning::default(),
             key_log: None,
         }
@@ -228,6 +238,15 @@ impl Builder {
         self
     }
 
+    /// Compresses calls on the links with the coding of this name, where the hub knows it and a call is not compressed
+    /// already; of several the first. The built-in one is `zstd`; [`Tuning::codings`] may have others. Unless it is called:
+    /// calls go as they are.
+    #[must_use]
+    pub fn coding(mut self, name: impl Into<String>) -> Self {
+        self.coding.push(name.into());
+        self
+    }
+
     /// Settings of the links.
     #[must_use]
     pub fn tuning(mut self, tuning: Tuning) -> Self {
@@ -264,6 +283,14 @@ impl Builder {
         }
         if let Some(name) = self.services.iter().find(|name| !is_service_name(name)) {
             return Err(StartError::ServiceName(name.chars().take(100).collect()));
+        }
+        let codings = &self.tuning.codings;
+        if let Some(name) = self.coding.iter().find(|name| codings.find(name).is_none()) {
+            let known: Vec<_> = codings.names().collect();
+            return Err(StartError::Coding {
+                name: name.clone(),
+                known: known.join(", "),
+            });
         }
         let labels = Labels::new(self.labels)?;
         self.credentials.check_agent_id(&self.id)?;
@@ -303,6 +330,7 @@ impl Builder {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 labels: labels.to_map(),
                 exclusive: self.exclusive,
+                codings: self.coding,
                 ..Hello::default()
             },
             forwarder,

@@ -189,7 +189,14 @@ impl Link {
     fn act(&self, event: Option<hub_event::Event>, voice: &Voice, liveness: Option<&mut Liveness>) {
         match event {
             Some(hub_event::Event::Welcome(welcome)) => {
-                info!(version = welcome.version, "the hub takes calls for this agent");
+                // What the agent wants, as far as the hub knows it.
+                let mut codings = self.hello.codings.clone();
+                codings.retain(|coding| welcome.codings.contains(coding));
+                let coding = self.wire.code_with(&codings);
+                info!(
+                    version = welcome.version,
+                    coding, "the hub takes calls for this agent"
+                );
             }
             Some(hub_event::Event::Heartbeat(heartbeat)) if heartbeat.reply => {
                 voice.answered(heartbeat.sequence);

@@ -122,6 +122,7 @@ impl Attach {
             .map_err(|_| Refusal::Silent)??;
         let (peer, offer, talk) = match attached {
             Attached::Hello { hello, talk } => {
+                link.code_with(&hello.codings);
                 let (peer, offer) = introduced(id, hello)?;
                 (peer, offer, Some(talk))
             }

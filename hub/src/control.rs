@@ -31,6 +31,7 @@ pub(crate) async fn attach(link: &HubLink) -> Result<(Say, Streaming<AgentEvent>
     let say = Say(say);
     say.put(Event::Welcome(Welcome {
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        codings: link.known_codings().map(str::to_owned).collect(),
     }));
     let events = stream::poll_fn(move |cx| said.poll_recv(cx));
     let mut client =

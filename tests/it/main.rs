@@ -23,6 +23,7 @@ mod certs;
 mod client_drain;
 mod client_limits;
 mod client_tls;
+mod coding;
 mod compression;
 mod config;
 mod connect;

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use quinn::crypto::rustls::NoInitialCipherSuite;
 
 use crate::carrier::Carrier;
+use crate::coding::Codings;
 use crate::link::{AgentEnd, AgentLink, LinkError};
 use crate::listen::HANDSHAKE_TIMEOUT;
 use crate::quic::endpoint as quic;
@@ -138,6 +139,7 @@ pub enum DialError {
 pub struct Dialer {
     quic: quic::Dialer,
     tcp: tcp::Dialer,
+    codings: Codings,
 }
 
 impl Dialer {
@@ -148,6 +150,7 @@ impl Dialer {
     /// [`DialError::Tls`] when `tls` lacks what QUIC needs.
     pub fn new(tls: rustls::ClientConfig, tuning: Tuning) -> Result<Self, DialError> {
         Ok(Self {
+            codings: tuning.codings.clone(),
             tcp: tcp::Dialer::new(tls.clone(), tuning.clone()),
             quic: quic::Dialer::new(tls, tuning)?,
         })
@@ -176,7 +179,7 @@ impl Dialer {
         address: SocketAddr,
         name: &str,
     ) -> Result<AgentLink, DialError> {
-        Ok(AgentLink(match carrier {
+        Ok(self.link(match carrier {
             Carrier::Quic => AgentEnd::Quic(self.quic.dial(address, name).await?),
             Carrier::Tls => AgentEnd::Rh2(self.tcp.dial_tls(address, name).await?),
             Carrier::WebSocket => {
@@ -194,7 +197,7 @@ impl Dialer {
     /// [`DialError`], within [`HANDSHAKE_TIMEOUT`].
     pub async fn dial_websocket(&self, name: &str, port: u16) -> Result<AgentLink, DialError> {
         let link = self.tcp.dial_websocket(name, port, None).await?;
-        Ok(AgentLink(AgentEnd::Rh2(link)))
+        Ok(self.link(AgentEnd::Rh2(link)))
     }
 
     /// Makes a link over a WebSocket to a hub behind something that terminates its TLS.
@@ -203,7 +206,11 @@ impl Dialer {
     ///
     /// [`DialError`], within [`HANDSHAKE_TIMEOUT`].
     pub async fn dial_url(&self, url: &WebSocketUrl) -> Result<AgentLink, DialError> {
-        Ok(AgentLink(AgentEnd::Rh2(self.tcp.dial_url(url).await?)))
+        Ok(self.link(AgentEnd::Rh2(self.tcp.dial_url(url).await?)))
+    }
+
+    fn link(&self, end: AgentEnd) -> AgentLink {
+        AgentLink::new(end, self.codings.clone())
     }
 
     /// Has what is before a hub, at a `wss://` address, be verified by `web`: its certificate is not of the hub's CA as a rule.

@@ -12,11 +12,13 @@
 //! * [`rh2`]: the same calls on HTTP/2, over any authenticated stream of bytes: the carriers `tls` and `websocket`.
 //! * [`websocket`]: the bytes of HTTP/2 in the messages of a WebSocket, and the way through an HTTP proxy.
 //! * [`liveness`]: whether a link is alive, judged from what arrives. No socket, no runtime, no clock either.
+//! * [`coding`]: what links carry, compressed.
 //! * `local`: the same for clients of this machine, which are no hub.
 //! * [`body`], [`link`], [`carrier`], [`tuning`]: what the crates above see, with a [`Listener`] and a [`Dialer`].
 
 pub mod body;
 pub mod carrier;
+pub mod coding;
 mod dial;
 pub mod link;
 mod listen;
@@ -34,6 +36,7 @@ pub mod websocket;
 
 pub use body::{Body, BodyError};
 pub use carrier::{Carrier, UnknownCarrier};
+pub use coding::{Coding, Codings};
 pub use dial::{DialError, Dialer};
 pub use link::{AgentLink, CallError, Delivered, HubLink, LinkError, Reset, Standing};
 pub use listen::{BindError, HANDSHAKE_TIMEOUT, HANDSHAKES, Handshake, HandshakeError, Listener};

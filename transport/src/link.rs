@@ -1,6 +1,7 @@
 //! The two ends of a link, whatever carries it, and what can go wrong on one.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Request, Response, request};
@@ -8,6 +9,7 @@ use rustls::pki_types::CertificateDer;
 
 use crate::body::Body;
 use crate::carrier::Carrier;
+use crate::coding::{Coder, Codings};
 use crate::liveness::Activity;
 use crate::quic;
 use crate::rh2;
@@ -15,7 +17,10 @@ use crate::rh3::code::Code;
 
 /// The hub's end of a link: makes calls. Clones are handles of the same link, which ends with the last of them.
 #[derive(Clone, Debug)]
-pub struct HubLink(pub(crate) HubEnd);
+pub struct HubLink {
+    end: HubEnd,
+    coder: Arc<Coder>,
+}
 
 #[derive(Clone, Debug)]
 pub(crate) enum HubEnd {
@@ -25,7 +30,10 @@ pub(crate) enum HubEnd {
 
 /// The agent's end of a link: serves the calls that the hub makes. Dropping it ends the link.
 #[derive(Debug)]
-pub struct AgentLink(pub(crate) AgentEnd);
+pub struct AgentLink {
+    end: AgentEnd,
+    coder: Arc<Coder>,
+}
 
 #[derive(Debug)]
 pub(crate) enum AgentEnd {
@@ -142,6 +150,11 @@ impl CallError {
 }
 
 impl HubLink {
+    pub(crate) fn new(end: HubEnd, codings: Codings) -> Self {
+        let coder = Arc::new(Coder::new(codings));
+        Self { end, coder }
+    }
+
     /// Makes one call on a stream of its own, and answers when the response's head is there.
     ///
     /// The head is only read, so that the same call can be made on another link. The body is sent as it comes, whether
@@ -152,15 +165,34 @@ impl HubLink {
     ///
     /// See [`CallError`]; [`CallError::delivered`] says whether the call may be made again.
     pub async fn call(&self, head: &request::Parts, body: Body) -> Result<Response<Body>, CallError> {
-        match &self.0 {
+        let (coded, body) = self.coder.encode_request(head, body)?;
+        let head = coded.as_ref().unwrap_or(head);
+        let response = match &self.end {
             HubEnd::Quic(link) => link.call(head, body).await,
             HubEnd::Rh2(link) => link.call(head, body).await,
-        }
+        }?;
+        self.coder.decode_response(response)
+    }
+
+    /// Compresses the requests of calls with the first of `accepted`, in the agent's order, that this end knows: which one
+    /// that is. Calls that are compressed already, and the link's [`Standing`] ones, go on as they are. The first word stands.
+    pub fn code_with(&self, accepted: &[String]) -> Option<&'static str> {
+        self.coder.send_with(accepted)
+    }
+
+    /// What the agent may compress responses with.
+    pub fn known_codings(&self) -> impl Iterator<Item = &'static str> {
+        self.coder.known()
+    }
+
+    /// What requests are compressed with, if anything.
+    pub fn coding(&self) -> Option<&'static str> {
+        self.coder.name()
     }
 
     /// What the link runs over.
     pub fn carrier(&self) -> Carrier {
-        match &self.0 {
+        match &self.end {
             HubEnd::Quic(_) => Carrier::Quic,
             HubEnd::Rh2(link) => link.carrier(),
         }
@@ -168,7 +200,7 @@ impl HubLink {
 
     /// The agent's certificate and what it sent with it, its own first. Already verified by the handshake.
     pub fn peer_certificates(&self) -> &[CertificateDer<'static>] {
-        match &self.0 {
+        match &self.end {
             HubEnd::Quic(link) => link.peer_certificates(),
             HubEnd::Rh2(link) => link.peer_certificates(),
         }
@@ -176,7 +208,7 @@ impl HubLink {
 
     /// Where the agent's packets come from now.
     pub fn remote_address(&self) -> SocketAddr {
-        match &self.0 {
+        match &self.end {
             HubEnd::Quic(link) => link.remote_address(),
             HubEnd::Rh2(link) => link.remote_address(),
         }
@@ -184,7 +216,7 @@ impl HubLink {
 
     /// The measured round-trip time of the link.
     pub fn round_trip(&self) -> Duration {
-        match &self.0 {
+        match &self.end {
             HubEnd::Quic(link) => link.round_trip(),
             HubEnd::Rh2(link) => link.round_trip(),
         }
@@ -192,7 +224,7 @@ impl HubLink {
 
     /// The shortest round trip that was ever measured on the link's path: what it takes when nothing queues on the way.
     pub fn shortest_round_trip(&self) -> Duration {
-        match &self.0 {
+        match &self.end {
             HubEnd::Quic(link) => link.shortest_round_trip(),
             HubEnd::Rh2(link) => link.shortest_round_trip(),
         }
@@ -200,7 +232,7 @@ impl HubLink {
 
     /// Whether the agent said that it takes no new calls (GOAWAY).
     pub fn is_draining(&self) -> bool {
-        match &self.0 {
+        match &self.end {
             HubEnd::Quic(link) => link.is_draining(),
             HubEnd::Rh2(link) => link.is_draining(),
         }
@@ -208,7 +240,7 @@ impl HubLink {
 
     /// Waits until the agent says that it takes no new calls (GOAWAY): for ever, where the link ends before.
     pub async fn draining(&self) {
-        match &self.0 {
+        match &self.end {
             HubEnd::Quic(link) => link.draining().await,
             HubEnd::Rh2(link) => link.draining().await,
         }
@@ -216,7 +248,7 @@ impl HubLink {
 
     /// What the link has received and sent so far.
     pub fn activity(&self) -> Activity {
-        match &self.0 {
+        match &self.end {
             HubEnd::Quic(link) => link.activity(),
             HubEnd::Rh2(link) => link.activity(),
         }
@@ -224,7 +256,7 @@ impl HubLink {
 
     /// Waits until the link has ended.
     pub async fn closed(&self) -> LinkError {
-        match &self.0 {
+        match &self.end {
             HubEnd::Quic(link) => link.closed().await,
             HubEnd::Rh2(link) => link.closed().await,
         }
@@ -232,7 +264,7 @@ impl HubLink {
 
     /// Ends the link now. Calls that run on it fail; `reason` is told to the agent.
     pub fn close(&self, code: Code, reason: &str) {
-        match &self.0 {
+        match &self.end {
             HubEnd::Quic(link) => link.close(code, reason),
             HubEnd::Rh2(link) => link.close(code, reason),
         }
@@ -240,24 +272,43 @@ impl HubLink {
 }
 
 impl AgentLink {
+    pub(crate) fn new(end: AgentEnd, codings: Codings) -> Self {
+        let coder = Arc::new(Coder::new(codings));
+        Self { end, coder }
+    }
+
     /// Answers every call of the hub with `handler` until the link ends, and says why it did.
     ///
     /// A call that the hub gives up drops the handler's future or its response's body. Calls still running when the
     /// link ends, or when this future is dropped, are dropped with it.
     pub async fn serve<H, F>(&self, handler: H) -> LinkError
     where
-        H: Fn(Request<Body>) -> F + Clone + Send + 'static,
+        H: Fn(Request<Body>) -> F + Clone + Send + Sync + 'static,
         F: Future<Output = Result<Response<Body>, Reset>> + Send + 'static,
     {
-        match &self.0 {
-            AgentEnd::Quic(link) => link.serve(handler).await,
-            AgentEnd::Rh2(link) => link.serve(handler).await,
+        let coder = Arc::clone(&self.coder);
+        let coded = move |request| {
+            let (coder, handler) = (Arc::clone(&coder), handler.clone());
+            async move {
+                let response = handler(coder.decode_request(request)?).await?;
+                coder.encode_response(response)
+            }
+        };
+        match &self.end {
+            AgentEnd::Quic(link) => link.serve(coded).await,
+            AgentEnd::Rh2(link) => link.serve(coded).await,
         }
+    }
+
+    /// Compresses the responses of calls with the first of `accepted` that this end knows: which one that is. Calls that are
+    /// compressed already, and the link's [`Standing`] ones, go on as they are. The first word stands.
+    pub fn code_with(&self, accepted: &[String]) -> Option<&'static str> {
+        self.coder.send_with(accepted)
     }
 
     /// What the link runs over.
     pub fn carrier(&self) -> Carrier {
-        match &self.0 {
+        match &self.end {
             AgentEnd::Quic(_) => Carrier::Quic,
             AgentEnd::Rh2(link) => link.carrier(),
         }
@@ -265,7 +316,7 @@ impl AgentLink {
 
     /// The hub's certificate and what it sent with it, its own first. Already verified by the handshake.
     pub fn peer_certificates(&self) -> &[CertificateDer<'static>] {
-        match &self.0 {
+        match &self.end {
             AgentEnd::Quic(link) => link.peer_certificates(),
             AgentEnd::Rh2(link) => link.peer_certificates(),
         }
@@ -273,7 +324,7 @@ impl AgentLink {
 
     /// Where the hub's packets come from.
     pub fn remote_address(&self) -> SocketAddr {
-        match &self.0 {
+        match &self.end {
             AgentEnd::Quic(link) => link.remote_address(),
             AgentEnd::Rh2(link) => link.remote_address(),
         }
@@ -281,7 +332,7 @@ impl AgentLink {
 
     /// The measured round-trip time of the link.
     pub fn round_trip(&self) -> Duration {
-        match &self.0 {
+        match &self.end {
             AgentEnd::Quic(link) => link.round_trip(),
             AgentEnd::Rh2(link) => link.round_trip(),
         }
@@ -289,7 +340,7 @@ impl AgentLink {
 
     /// What the link has received and sent so far.
     pub fn activity(&self) -> Activity {
-        match &self.0 {
+        match &self.end {
             AgentEnd::Quic(link) => link.activity(),
             AgentEnd::Rh2(link) => link.activity(),
         }
@@ -297,7 +348,7 @@ impl AgentLink {
 
     /// Calls that run now, but for [`Standing`] ones.
     pub fn calls(&self) -> usize {
-        match &self.0 {
+        match &self.end {
             AgentEnd::Quic(link) => link.calls(),
             AgentEnd::Rh2(link) => link.calls(),
         }
@@ -311,7 +362,7 @@ impl AgentLink {
     /// the link has ended. A call runs until its response has arrived, as far as can be told: of one that ended shortly
     /// before, a packet that was lost may still have to be sent again. May be called again, and given up.
     pub async fn drain(&self) {
-        match &self.0 {
+        match &self.end {
             AgentEnd::Quic(link) => link.drain().await,
             AgentEnd::Rh2(link) => link.drain().await,
         }
@@ -319,7 +370,7 @@ impl AgentLink {
 
     /// Ends the link now. Calls that run on it fail; `reason` is told to the hub.
     pub fn close(&self, code: Code, reason: &str) {
-        match &self.0 {
+        match &self.end {
             AgentEnd::Quic(link) => link.close(code, reason),
             AgentEnd::Rh2(link) => link.close(code, reason),
         }
@@ -327,7 +378,7 @@ impl AgentLink {
 
     /// Waits until the hub has been told of [`close`](Self::close), or has had the time to be.
     pub async fn closed(&self) {
-        match &self.0 {
+        match &self.end {
             AgentEnd::Quic(link) => link.closed().await,
             AgentEnd::Rh2(link) => link.closed().await,
         }

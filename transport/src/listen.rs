@@ -1,11 +1,13 @@
 //! The hub's port for agents, on every carrier.
 
+use std::future::pending;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use quinn::crypto::rustls::NoInitialCipherSuite;
 
+use crate::coding::Codings;
 use crate::link::{HubEnd, HubLink, LinkError};
 use crate::quic::endpoint as quic;
 use crate::tcp;
@@ -80,11 +82,15 @@ pub enum HandshakeError {
 pub struct Listener {
     quic: Option<quic::Listener>,
     tcp: tcp::Listener,
+    codings: Codings,
 }
 
 /// A peer that has begun to connect.
 #[derive(Debug)]
-pub struct Handshake(Begun);
+pub struct Handshake {
+    begun: Begun,
+    codings: Codings,
+}
 
 #[derive(Debug)]
 enum Begun {
@@ -122,6 +128,7 @@ impl Listener {
                     return Ok(Self {
                         quic: Some(quic),
                         tcp,
+                        codings: tuning.codings,
                     });
                 }
                 // Another socket has the port that the system picked for this one.
@@ -143,8 +150,10 @@ impl Listener {
         tls: rustls::ServerConfig,
         tuning: Tuning,
     ) -> Result<Self, BindError> {
+        let codings = tuning.codings.clone();
         let tcp = tcp::Listener::bind(address, tcp::Outer::Cleartext, tls, tuning);
         Ok(Self {
+            codings,
             quic: None,
             tcp: tcp.map_err(|source| BindError::WebSocket { address, source })?,
         })
@@ -161,13 +170,18 @@ impl Listener {
 
     /// Waits for the next peer: `None` once the listener is closed.
     pub async fn accept(&self) -> Option<Handshake> {
-        let Some(quic) = &self.quic else {
-            return self.tcp.accept().await.map(Begun::Tcp).map(Handshake);
+        let quic = async {
+            match &self.quic {
+                Some(quic) => quic.accept().await,
+                None => pending().await,
+            }
         };
-        tokio::select! {
-            begun = quic.accept() => begun.map(Begun::Quic).map(Handshake),
-            begun = self.tcp.accept() => begun.map(Begun::Tcp).map(Handshake),
-        }
+        let begun = tokio::select! {
+            begun = quic => Begun::Quic(begun?),
+            begun = self.tcp.accept() => Begun::Tcp(begun?),
+        };
+        let codings = self.codings.clone();
+        Some(Handshake { begun, codings })
     }
 
     /// Refuses peers that begin to connect from now on; links and handshakes that are there go on.
@@ -203,7 +217,7 @@ impl Listener {
 impl Handshake {
     /// Where the peer's packets come from.
     pub fn remote_address(&self) -> SocketAddr {
-        match &self.0 {
+        match &self.begun {
             Begun::Quic(handshake) => handshake.remote_address(),
             Begun::Tcp(handshake) => handshake.remote_address(),
         }
@@ -215,9 +229,10 @@ impl Handshake {
     ///
     /// [`HandshakeError`] when the peer has no acceptable certificate, or doesn't come to an end.
     pub async fn establish(self) -> Result<HubLink, HandshakeError> {
-        Ok(HubLink(match self.0 {
+        let end = match self.begun {
             Begun::Quic(handshake) => HubEnd::Quic(handshake.establish().await?),
             Begun::Tcp(handshake) => HubEnd::Rh2(handshake.establish().await?),
-        }))
+        };
+        Ok(HubLink::new(end, self.codings))
     }
 }

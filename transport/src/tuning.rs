@@ -4,6 +4,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::coding::Codings;
 use crate::quic::readers::BufferMemory;
 
 const KIB: u32 = 1 << 10;
@@ -49,6 +50,9 @@ pub struct Tuning {
     pub socket_buffer: u32,
     /// How a sender decides how much may be under way.
     pub congestion: Congestion,
+    /// Codings that this end can compress and decompress calls with, where both ends agree to. With
+    /// zstd one call costs up to 300 KiB for each direction, at either end.
+    pub codings: Codings,
     /// Where each link over QUIC has a file of what QUIC does on it. A file is written at each packet.
     #[cfg(feature = "qlog")]
     pub qlog: Option<Arc<crate::qlog::QlogFolder>>,
@@ -88,6 +92,7 @@ impl Default for Tuning {
             segmentation_offload: true,
             socket_buffer: 7 * MIB,
             congestion: Congestion::default(),
+            codings: Codings::default(),
             #[cfg(feature = "qlog")]
             qlog: None,
         }

@@ -20,6 +20,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::frames::GoAway;
 use super::{agent, hub};
+use crate::coding::Codings;
 use crate::link::{AgentEnd, HubEnd};
 use crate::quic::readers::BufferMemory;
 use crate::quic::tests::support::*;
@@ -35,12 +36,12 @@ const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
 async fn hub_on(wire: DuplexStream, tuning: &Tuning) -> Result<HubLink, LinkError> {
     let peer = loopback();
     let link = hub::Link::establish(Carrier::Tls, peer, Vec::new(), Box::new(wire), tuning).await?;
-    Ok(HubLink(HubEnd::Rh2(link)))
+    Ok(HubLink::new(HubEnd::Rh2(link), Codings::default()))
 }
 
 async fn agent_on(wire: DuplexStream, tuning: &Tuning) -> Result<AgentLink, LinkError> {
     let link = agent::Link::establish(Carrier::Tls, loopback(), Vec::new(), Box::new(wire), tuning).await?;
-    Ok(AgentLink(AgentEnd::Rh2(link)))
+    Ok(AgentLink::new(AgentEnd::Rh2(link), Codings::default()))
 }
 
 type Incoming = (Request<h2::RecvStream>, h2::server::SendResponse<Bytes>);
