@@ -30,8 +30,9 @@ const CLOCK: Duration = Duration::from_secs(1);
     after_help = "\
 Every line, and every object of -o json, is a link: one connection of one instance of an agent to the hub. The fields of
 -o json are link (its number), agent, instance, slot, generation, state (ready, suspect or draining), carrier,
-carrier_reason (why it is not quic, where the agent had a choice), coding (what calls are compressed with), remote_address,
-connected_at, round_trip_ms, calls_in_flight, calls (since it was made), version, labels, exclusive,
+carrier_reason (why it is not quic, or is again, where the agent had a choice), carrier_moves (how often this slot has changed
+the carrier), coding (what calls are compressed with), remote_address, connected_at, round_trip_ms, calls_in_flight,
+calls (since it was made), version, labels, exclusive,
 services (null: not known), not_serving (which of them take no calls now) and down (none does).
 
 --watch -o json prints one object a line for each change, with at (the time) and event before those fields: present (it

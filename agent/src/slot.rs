@@ -36,6 +36,9 @@ pub(crate) struct Slot {
     pub(crate) shutdown: Shutdown,
 }
 
+/// Why a link is over QUIC that was not.
+const BACK: &str = "quic works again";
+
 /// Why an attempt made no link.
 #[derive(Debug, thiserror::Error)]
 enum NoLink {
@@ -69,6 +72,7 @@ impl Slot {
         let mut wait = Duration::ZERO;
         // A better link than the last one, while that still works.
         let mut better = None;
+        let mut last = None;
         loop {
             let won = match better.take() {
                 Some(won) => won,
@@ -80,7 +84,18 @@ impl Slot {
             let wire = won.link;
             let carrier = wire.carrier();
             memory.worked(carrier);
-            self.hello.carrier_reason = won.why.unwrap_or_default();
+            let moved_from = last.replace(carrier).filter(|&last| last != carrier);
+            // Only QUIC needs no other reason.
+            let why = won
+                .why
+                .or(moved_from.map(|_| BACK.to_owned()))
+                .unwrap_or_default();
+            if let Some(from) = moved_from {
+                self.hello.carrier_moves += 1;
+                let moves = self.hello.carrier_moves;
+                info!(%from, to = %carrier, reason = why, moves, "the link has moved");
+            }
+            self.hello.carrier_reason = why;
             self.hello.generation += 1;
             let generation = self.hello.generation;
             let (hub_drains, leave) = (CancellationToken::new(), CancellationToken::new());
@@ -116,7 +131,6 @@ impl Slot {
                 () = self.shutdown.draining() => break,
                 // The link goes on with the calls that it has until the hub makes new ones on the next.
                 link = self.back_to_quic(carrier, &mut memory) => {
-                    info!(from = %carrier, to = %link.carrier(), reason = "it works again", "moving the link");
                     leave.cancel();
                     better = Some(Won { link, why: None });
                     continue;

@@ -242,6 +242,7 @@ fn introduced(id: AgentId, hello: Hello) -> Result<(Peer, Offer), Refusal> {
         labels: Labels::from_map(hello.labels.iter())?,
         exclusive: hello.exclusive,
         carrier_reason: shown(&hello.carrier_reason),
+        carrier_moves: hello.carrier_moves,
     };
     Ok((peer, offer))
 }
@@ -254,6 +255,7 @@ fn bare(id: AgentId) -> Peer {
         labels: Labels::default(),
         exclusive: false,
         carrier_reason: String::new(),
+        carrier_moves: 0,
     }
 }
 

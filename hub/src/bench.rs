@@ -81,6 +81,7 @@ impl Fleet {
                 labels: Labels::new(labels.into_iter().flatten()).unwrap_or_default(),
                 exclusive: false,
                 carrier_reason: String::new(),
+                carrier_moves: 0,
             },
             offer: Offer {
                 services: Some(services),

@@ -32,6 +32,8 @@ pub(crate) struct Peer {
     pub(crate) exclusive: bool,
     /// Why the agent chose the carrier, as it says.
     pub(crate) carrier_reason: String,
+    /// How often its slot has changed the carrier.
+    pub(crate) carrier_moves: u32,
 }
 
 /// Of two links of the same instance and slot, the one with the higher generation takes the calls.

@@ -114,6 +114,7 @@ fn shown(member: &Member, now: &Now, names: bool) -> Link {
         exclusive: peer.exclusive,
         carrier: member.link.carrier().to_string(),
         carrier_reason: peer.carrier_reason.clone(),
+        carrier_moves: peer.carrier_moves,
         coding: member.link.coding().unwrap_or_default().to_owned(),
         remote_address: member.link.remote_address().to_string(),
         connected_at: Some(member.connected_at.into()),

@@ -55,6 +55,7 @@ pub(crate) fn peer(id: &str, instance: &str, slot: u32, generation: u64) -> Peer
         labels: Labels::default(),
         exclusive: false,
         carrier_reason: String::new(),
+        carrier_moves: 0,
     }
 }
 

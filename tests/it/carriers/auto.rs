@@ -55,6 +55,7 @@ async fn quic_is_what_an_agent_chooses_where_it_works() {
         (links[0].carrier.as_str(), links[0].carrier_reason.as_str()),
         ("quic", "")
     );
+    assert_eq!(links[0].carrier_moves, 0);
     echoes(&RawClient::connect(hub.clients).await).await;
 }
 
@@ -91,7 +92,8 @@ async fn an_agent_whose_network_drops_udp_falls_back_and_returns_without_losing_
     network.udp.loses(Lost::Nothing);
     let returned = |links: &[adit_proto::hub::v1::Link]| links.len() == 1 && links[0].carrier == "quic";
     let links = operator.sees(returned).await;
-    assert_eq!(links[0].carrier_reason, "");
+    assert_eq!(links[0].carrier_reason, "quic works again");
+    assert_eq!(links[0].carrier_moves, 1);
     let before = made.load(Ordering::Relaxed);
     while made.load(Ordering::Relaxed) < before + 50 {
         tokio::time::sleep(Duration::from_millis(1)).await;
@@ -140,4 +142,5 @@ async fn a_network_that_begins_to_drop_udp_is_found_out_and_survived() {
         "{}",
         links[0].carrier_reason
     );
+    assert_eq!(links[0].carrier_moves, 1);
 }
