@@ -35,7 +35,7 @@ pub(crate) struct LinkArgs {
     /// How long running calls may take to end after SIGINT or SIGTERM. A second signal stops at once
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
     pub(crate) drain_timeout: Duration,
-    /// How a link decides what may be under way: bbr, cubic or newreno
+    /// How a link decides what may be under way: bounded, bbr, cubic or newreno
     #[arg(long, value_name = "NAME", default_value_t)]
     pub(crate) congestion: Congestion,
     /// What received bytes may hold on one link at the most; past it the call whose reader stands still longest is given

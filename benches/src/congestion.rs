@@ -54,7 +54,7 @@ pub(crate) struct CongestionArgs {
     #[arg(long, default_value_t = 2)]
     rounds: u64,
     /// Controllers to compare
-    #[arg(long, value_delimiter = ',', default_value = "bbr,cubic,newreno")]
+    #[arg(long, value_delimiter = ',', default_value = "bounded,bbr,cubic,newreno")]
     controllers: Vec<Congestion>,
 }
 

@@ -79,7 +79,7 @@ pub(crate) struct FleetArgs {
     /// Threads of the agents' process
     #[arg(long, default_value = "1")]
     agent_workers: NonZeroUsize,
-    /// Congestion controller of the links' two ends: bbr, cubic or newreno
+    /// Congestion controller of the links' two ends: bounded, bbr, cubic or newreno
     #[arg(long, default_value_t)]
     congestion: Congestion,
     /// A folder for the logs of hub and agents, which are not kept otherwise

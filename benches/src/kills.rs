@@ -67,7 +67,7 @@ pub(crate) struct KillsArgs {
     /// A call is given up by its client after this time [default: never]
     #[arg(long, value_parser = humantime::parse_duration, value_name = "TIME")]
     deadline: Option<Duration>,
-    /// Congestion controller of the links' two ends: bbr, cubic or newreno
+    /// Congestion controller of the links' two ends: bounded, bbr, cubic or newreno
     #[arg(long, default_value_t)]
     congestion: Congestion,
 }

@@ -38,7 +38,7 @@ pub(crate) struct LoopbackArgs {
     /// Calls at a time
     #[arg(long, value_delimiter = ',', default_value = "1,16,128")]
     concurrency: Vec<NonZeroUsize>,
-    /// Congestion controller of the link's two ends: bbr, cubic or newreno
+    /// Congestion controller of the link's two ends: bounded, bbr, cubic or newreno
     #[arg(long, default_value_t)]
     congestion: Congestion,
 }

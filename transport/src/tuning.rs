@@ -61,8 +61,11 @@ pub struct Tuning {
 /// A congestion controller. It decides what a lossy link carries more than anything else does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Congestion {
-    /// Models bandwidth and round-trip time (BBRv1): does not take a random loss for congestion.
+    /// Models bandwidth and round-trip time, keeps the queue below a quarter of a round trip, and does not take a random loss
+    /// for congestion.
     #[default]
+    Bounded,
+    /// Models them as well (quinn's BBRv1): its queue is a round trip long, and longer where the link becomes slower.
     Bbr,
     /// RFC 9438. Collapses at about 1 % random loss.
     Cubic,
@@ -72,7 +75,7 @@ pub enum Congestion {
 
 /// A name that is no congestion controller.
 #[derive(Debug, thiserror::Error)]
-#[error("unknown congestion controller {0:?}: use bbr, cubic or newreno")]
+#[error("unknown congestion controller {0:?}: use bounded, bbr, cubic or newreno")]
 pub struct UnknownCongestion(String);
 
 impl Default for Tuning {
@@ -104,6 +107,7 @@ impl FromStr for Congestion {
 
     fn from_str(name: &str) -> Result<Self, UnknownCongestion> {
         match name {
+            "bounded" => Ok(Self::Bounded),
             "bbr" => Ok(Self::Bbr),
             "cubic" => Ok(Self::Cubic),
             "newreno" => Ok(Self::NewReno),
@@ -115,6 +119,7 @@ impl FromStr for Congestion {
 impl std::fmt::Display for Congestion {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
+            Self::Bounded => "bounded",
             Self::Bbr => "bbr",
             Self::Cubic => "cubic",
             Self::NewReno => "newreno",

@@ -5,11 +5,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use adit_bench::certificates;
-use adit_transport::{Congestion, Tuning};
+use adit_transport::Tuning;
 use bytes::{Buf as _, Bytes, BytesMut};
 use h3::client::SendRequest;
 use h3::server::RequestResolver;
-use quinn::congestion::{BbrConfig, CubicConfig, NewRenoConfig};
+use quinn::congestion::BbrConfig;
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::{Endpoint, EndpointConfig, MtuDiscoveryConfig, TokioRuntime, TransportConfig, VarInt};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -134,11 +134,8 @@ fn transport(tuning: &Tuning) -> TransportConfig {
         .initial_rtt(tuning.initial_rtt)
         .mtu_discovery_config(Some(mtu))
         .enable_segmentation_offload(tuning.segmentation_offload);
-    match tuning.congestion {
-        Congestion::Bbr => config.congestion_controller_factory(Arc::new(BbrConfig::default())),
-        Congestion::Cubic => config.congestion_controller_factory(Arc::new(CubicConfig::default())),
-        Congestion::NewReno => config.congestion_controller_factory(Arc::new(NewRenoConfig::default())),
-    };
+    // As `settings` has it for both pairs.
+    config.congestion_controller_factory(Arc::new(BbrConfig::default()));
     config
 }
 

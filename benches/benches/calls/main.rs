@@ -20,7 +20,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use adit_bench::{certificates, cpu};
-use adit_transport::Tuning;
+use adit_transport::{Congestion, Tuning};
 use criterion::{Criterion, Throughput};
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
@@ -68,6 +68,14 @@ fn main() {
     criterion.final_summary();
 }
 
+/// Of both pairs alike: only quinn's own controllers can be given to the other one.
+fn settings() -> Tuning {
+    Tuning {
+        congestion: Congestion::Bbr,
+        ..Tuning::default()
+    }
+}
+
 fn runtime(workers: usize) -> Runtime {
     let mut runtime = match workers {
         1 => tokio::runtime::Builder::new_current_thread(),
@@ -85,7 +93,7 @@ fn costs<P: Pair>(certs: &Path) {
         let cost = |segmentation_offload| {
             let tuning = Tuning {
                 segmentation_offload,
-                ..Tuning::default()
+                ..settings()
             };
             runtime(workers).block_on(async {
                 let pair = P::connect(certs, tuning).await;
@@ -112,7 +120,7 @@ fn costs<P: Pair>(certs: &Path) {
 
 fn times<P: Pair>(criterion: &mut Criterion, certs: &Path) {
     let runtime = runtime(1);
-    let pair = runtime.block_on(P::connect(certs, Tuning::default()));
+    let pair = runtime.block_on(P::connect(certs, settings()));
 
     let mut group = criterion.benchmark_group("unary");
     group.throughput(Throughput::Elements(1));

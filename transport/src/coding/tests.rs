@@ -103,12 +103,12 @@ fn both() -> [Arc<dyn Coding>; 2] {
     [Arc::new(Zstd), Arc::<Runs>::default()]
 }
 
-fn encoded(body: Body, coding: &dyn Coding) -> Body {
-    super::body::encoded(body, coding).unwrap()
+fn encoded(plain: Body, coding: &dyn Coding) -> Body {
+    body::encoded(plain, coding).unwrap()
 }
 
-fn decoded(body: Body, coding: &dyn Coding) -> Body {
-    super::body::decoded(body, coding).unwrap()
+fn decoded(plain: Body, coding: &dyn Coding) -> Body {
+    body::decoded(plain, coding).unwrap()
 }
 
 /// All of a body that waits for nothing.

@@ -1,9 +1,14 @@
-//! Congestion control that lets a connection's last word pass.
+//! Congestion control, which lets a connection's last word pass.
 //!
 //! quinn-proto up to 0.11.19 holds the CONNECTION_CLOSE of a connection back for as long as its congestion window is
 //! full, which is for ever: a closed connection hears no acknowledgement any more. The peer of a busy link would learn of its
 //! end only by its own patience. The frame is not congestion controlled (RFC 9002 §2), so the window of a connection that
 //! closes is made as good as endless; nothing else is sent on it.
+
+mod bounded;
+mod rate;
+#[cfg(test)]
+mod tests;
 
 use std::any::Any;
 use std::sync::Arc;
@@ -21,6 +26,7 @@ use crate::tuning::Congestion;
 /// Makes controllers of the kind that is wanted.
 pub(super) fn factory(congestion: Congestion) -> Arc<dyn ControllerFactory + Send + Sync> {
     Arc::new(Factory(match congestion {
+        Congestion::Bounded => Arc::new(bounded::BoundedConfig),
         Congestion::Bbr => Arc::new(BbrConfig::default()),
         Congestion::Cubic => Arc::new(CubicConfig::default()),
         Congestion::NewReno => Arc::new(NewRenoConfig::default()),
