@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use adit_agent::{Agent, Carriers, HubAddress, Upstream, UpstreamAddr, UpstreamTls};
+use adit_agent::{Agent, AllowedTarget, Carriers, HubAddress, Upstream, UpstreamAddr, UpstreamTls};
 use adit_certs::{AgentId, CredentialFiles, Credentials, Role};
 use adit_proto::labels::Label;
 use anyhow::Context as _;
@@ -41,8 +41,17 @@ pub(crate) struct AgentArgs {
     websocket_ca: Option<PathBuf>,
     /// The gRPC server: http://HOST:PORT, https://HOST:PORT or unix:/PATH. May be repeated with prefixes of service
     /// names, of which the longest decides
-    #[arg(long, value_name = "[PREFIX=]URL", value_delimiter = ',', required = true)]
+    #[arg(
+        long,
+        value_name = "[PREFIX=]URL",
+        value_delimiter = ',',
+        required_unless_present = "tcp"
+    )]
     upstream: Vec<UpstreamAddr>,
+    /// Target that clients may have raw TCP connections to, HOST:PORT, or HOST:* for every port of that host; may be repeated
+    /// [default: none]
+    #[arg(long, value_name = "TARGET", value_delimiter = ',')]
+    tcp: Vec<AllowedTarget>,
     /// Full name of a service to advertise; may be repeated [default: what the upstreams' server reflection lists]
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     service: Vec<String>,
@@ -102,6 +111,9 @@ impl AgentArgs {
         for UpstreamAddr { prefix, target } in self.upstream.iter().cloned() {
             agent = agent.upstream(prefix, Upstream::at(target, &tls)?);
         }
+        for target in &self.tcp {
+            agent = agent.tcp(target.clone());
+        }
         for service in &self.service {
             agent = agent.advertise(service);
         }
@@ -133,8 +145,12 @@ pub(crate) async fn run(args: AgentArgs) -> anyhow::Result<()> {
     let agent = args.agent(keys.as_ref())?;
     if args.config.check_config {
         let exclusive = if args.exclusive { "exclusive " } else { "" };
+        let tcp = match args.tcp.as_slice() {
+            [] => String::new(),
+            targets => format!(", raw TCP to {}", link::words(targets)),
+        };
         return link::is_good(&format!(
-            "{exclusive}agent {} ({}), hubs {}, upstreams {}",
+            "{exclusive}agent {} ({}), hubs {}, upstreams {}{tcp}",
             args.id,
             link::words(&args.label),
             link::words(&args.hub),

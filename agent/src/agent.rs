@@ -15,6 +15,7 @@ use crate::dial::HubAddress;
 use crate::forward::Forwarder;
 use crate::offer::{self, Offer};
 use crate::race::Carriers;
+use crate::raw::Raw;
 use crate::shutdown::Shutdown;
 use crate::slot::Slot;
 
@@ -35,6 +36,7 @@ pub struct Agent {
     /// As it is before any link has its slot and generation.
     pub(crate) hello: Hello,
     pub(crate) forwarder: Forwarder,
+    pub(crate) raw: Raw,
     /// Named in the configuration; otherwise the upstreams are asked.
     pub(crate) services: Option<Vec<String>>,
     pub(crate) drain_timeout: Duration,
@@ -105,6 +107,7 @@ impl Agent {
                     ..self.hello.clone()
                 },
                 forwarder: self.forwarder.clone(),
+                raw: self.raw.clone(),
                 offer: offer.clone(),
                 drain_timeout: self.drain_timeout,
                 shutdown: shutdown.clone(),

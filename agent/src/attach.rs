@@ -1,4 +1,4 @@
-//! The control service that an agent serves to its hub: `adit.tunnel.v1.Agent/Attach`.
+//! The control service that an agent serves to its hub: `adit.tunnel.v1.Agent`.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -7,13 +7,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use adit_proto::tunnel::v1::agent_event::Event;
 use adit_proto::tunnel::v1::agent_server::Agent;
-use adit_proto::tunnel::v1::{AgentEvent, Drain, HealthChanged, Heartbeat, Hello, HubEvent, ServicesChanged};
+use adit_proto::tunnel::v1::{
+    AgentEvent, Bytes, Drain, HealthChanged, Heartbeat, Hello, HubEvent, ServicesChanged,
+};
 use futures_util::{Stream, stream};
 use tokio::sync::{mpsc, oneshot, watch};
 use tonic::{Request, Response, Status, Streaming};
 use tracing::debug;
 
 use crate::offer::Offer;
+use crate::raw::{Pieces, Raw};
 
 /// Events that may wait for the hub to read them. Past it they are not said: they are heartbeats, and no news to a hub that
 /// does not read.
@@ -28,6 +31,7 @@ const HEARD: u64 = 1 << 32;
 pub(crate) struct Control {
     /// The hub attaches once to a link; whoever does so later is not the hub.
     attaching: Mutex<Option<Attaching>>,
+    raw: Raw,
 }
 
 #[derive(Debug)]
@@ -53,7 +57,7 @@ pub(crate) struct Voice {
 
 /// The control service of a link, what it is told by the hub, and what tells the hub. `hello` is without services and
 /// health, which are those that `offer` holds when the hub attaches.
-pub(crate) fn control(hello: Hello, offer: watch::Receiver<Offer>) -> (Control, HubEvents, Voice) {
+pub(crate) fn control(hello: Hello, offer: watch::Receiver<Offer>, raw: Raw) -> (Control, HubEvents, Voice) {
     let (events, said) = mpsc::channel(UNREAD);
     let (hub, hub_events) = oneshot::channel();
     let attaching = Attaching {
@@ -64,6 +68,7 @@ pub(crate) fn control(hello: Hello, offer: watch::Receiver<Offer>) -> (Control, 
     };
     let control = Control {
         attaching: Mutex::new(Some(attaching)),
+        raw,
     };
     let voice = Voice {
         events,
@@ -112,6 +117,12 @@ impl Agent for Control {
             due: VecDeque::from([Event::Hello(hello)]),
         };
         Ok(Response::new(Box::pin(stream::unfold(speech, Speech::next))))
+    }
+
+    type DialStream = Pieces;
+
+    async fn dial(&self, request: Request<Streaming<Bytes>>) -> Result<Response<Pieces>, Status> {
+        self.raw.dial(request.into_inner()).await.map(Response::new)
     }
 }
 

@@ -17,6 +17,7 @@ use crate::dial::HubAddress;
 use crate::discover::MAX_SERVICES;
 use crate::forward::Forwarder;
 use crate::race::{Carriers, FIRST_PROBE};
+use crate::raw::{AllowedTarget, Raw};
 use crate::routes::RoutesError;
 use crate::upstream::{ServicePrefix, Upstream};
 
@@ -29,7 +30,7 @@ pub const MAX_LINKS: u32 = 16;
 
 /// The settings of an [`Agent`]; made by [`Agent::builder`].
 ///
-/// An agent needs one hub and one upstream at the least.
+/// An agent needs one hub, and one upstream or one target of raw TCP, at the least.
 #[derive(Debug)]
 pub struct Builder {
     id: AgentId,
@@ -37,6 +38,7 @@ pub struct Builder {
     hubs: Vec<HubAddress>,
     links: u32,
     upstreams: Vec<(Option<ServicePrefix>, Upstream)>,
+    tcp: Vec<AllowedTarget>,
     services: Vec<String>,
     labels: Vec<Label>,
     exclusive: bool,
@@ -60,7 +62,7 @@ pub enum StartError {
     Links(u32),
     /// There is nothing to forward calls to.
     #[error(
-        "nowhere to forward calls to: name a gRPC server with --upstream URL, or serve a service of this process"
+        "nowhere to forward calls to: name a gRPC server with --upstream URL, or a target of raw TCP with --tcp HOST:PORT, or serve a service of this process"
     )]
     NoUpstream,
     /// Two upstreams are to have the same calls.
@@ -125,6 +127,7 @@ impl Builder {
             hubs: Vec::new(),
             links: 1,
             upstreams: Vec::new(),
+            tcp: Vec::new(),
             services: Vec::new(),
             labels: Vec::new(),
             exclusive: false,
@@ -176,6 +179,13 @@ impl Builder {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         self.upstream(None, Upstream::service(service))
+    }
+
+    /// Allows raw TCP connections to this target as well. Without any, none are made.
+    #[must_use]
+    pub fn tcp(mut self, target: AllowedTarget) -> Self {
+        self.tcp.push(target);
+        self
     }
 
     /// Advertises the service of this full name, such as `routeguide.RouteGuide`. Without any, the upstreams are asked by
@@ -274,7 +284,7 @@ impl Builder {
         if !(1..=MAX_LINKS).contains(&self.links) {
             return Err(StartError::Links(self.links));
         }
-        if self.upstreams.is_empty() {
+        if self.upstreams.is_empty() && self.tcp.is_empty() {
             return Err(StartError::NoUpstream);
         }
         let forwarder = Forwarder::new(self.upstreams)?;
@@ -334,6 +344,7 @@ impl Builder {
                 ..Hello::default()
             },
             forwarder,
+            raw: Raw::new(self.tcp),
             services: (!self.services.is_empty()).then_some(self.services),
             drain_timeout: self.drain_timeout,
         })

@@ -144,6 +144,7 @@ mod link;
 mod local;
 mod offer;
 mod race;
+mod raw;
 mod routes;
 mod shutdown;
 mod slot;
@@ -158,6 +159,7 @@ pub use dial::{FIRST_BACKOFF, HubAddress, InvalidHubAddress, LONGEST_BACKOFF, ST
 pub use discover::MAX_SERVICES;
 pub use local::LocalPort;
 pub use race::{Carriers, FIRST_PROBE, LONGEST_PROBE};
+pub use raw::{AllowedTarget, InvalidAllowedTarget, MAX_RAW_CONNECTIONS, RAW_CONNECT_TIMEOUT};
 pub use routes::RoutesError;
 pub use upstream::{
     HostPort, InvalidUpstream, MAX_HEADERS, ServicePrefix, Target, Upstream, UpstreamAddr, UpstreamTls,

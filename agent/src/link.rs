@@ -20,10 +20,17 @@ use tracing::{debug, info, warn};
 use crate::attach::{self, Control, HubEvents, Voice};
 use crate::forward::Forwarder;
 use crate::offer::Offer;
+use crate::raw::Raw;
 use crate::shutdown::Shutdown;
 
 /// The path of the control service.
 const CONTROL: &str = "/adit.tunnel.v1.Agent/";
+
+/// The path of its call that lasts as long as the link.
+const ATTACH: &str = "/adit.tunnel.v1.Agent/Attach";
+
+/// The longest message of the hub.
+const MAX_MESSAGE: usize = 1 << 20;
 
 /// How often the agent asks an idle hub for a sign of life, give or take a fifth. The hub asks more often as a rule, and an agent
 /// that was asked does not.
@@ -43,6 +50,7 @@ pub(crate) struct Link {
     pub(crate) hello: Hello,
     pub(crate) offer: watch::Receiver<Offer>,
     pub(crate) forwarder: Forwarder,
+    pub(crate) raw: Raw,
     /// The latest generation of the slot that its hub sends calls to.
     pub(crate) attached: watch::Sender<u64>,
     /// Cancelled when the hub says that it sends no new calls on this link.
@@ -77,7 +85,7 @@ impl Link {
     /// Serves the link until it ends, or nobody needs it any more.
     pub(crate) async fn run(self) -> Ended {
         let since = Instant::now();
-        let (control, hub, voice) = attach::control(self.hello.clone(), self.offer.clone());
+        let (control, hub, voice) = attach::control(self.hello.clone(), self.offer.clone(), self.raw.clone());
         let idle = Arc::new(Idle::default());
         let mut served = pin!(self.serve(control, &idle));
         // Declared after what is served, and so dropped before it, also where this future is.
@@ -119,7 +127,7 @@ impl Link {
     }
 
     async fn serve(&self, control: Control, idle: &Arc<Idle>) -> LinkError {
-        let control = AgentServer::from_arc(Arc::new(control));
+        let control = AgentServer::from_arc(Arc::new(control)).max_decoding_message_size(MAX_MESSAGE);
         let (forwarder, idle) = (self.forwarder.clone(), Arc::clone(idle));
         self.wire
             .serve(move |request| {
@@ -325,11 +333,14 @@ async fn controlled(
     mut control: AgentServer<Control>,
     request: Request<Body>,
 ) -> Result<Response<Body>, Reset> {
+    let lasts = request.uri().path() == ATTACH;
     let Ok(response) = control.call(request).await;
-    // The stream of events fails with no status: it ends.
+    // A stream fails with no status: it ends.
     let mut response =
         response.map(|body| Body::new(body.map_err(|_| BodyError::Reset(Code::INTERNAL_ERROR))));
-    // It lasts as long as the link: neither a drain nor the link's rest waits for it.
-    response.extensions_mut().insert(Standing);
+    if lasts {
+        // As long as the link: neither a drain nor the link's rest waits for it.
+        response.extensions_mut().insert(Standing);
+    }
     Ok(response)
 }

@@ -16,6 +16,7 @@ use crate::forward::Forwarder;
 use crate::link::{End, Ended, Link};
 use crate::offer::Offer;
 use crate::race::{Carriers, Memory, Won, race};
+use crate::raw::Raw;
 use crate::shutdown::Shutdown;
 
 /// What makes one link after another to one hub. While a link that the hub drains carries its last calls, there are two.
@@ -31,6 +32,7 @@ pub(crate) struct Slot {
     /// Of the last link, whose generation it has.
     pub(crate) hello: Hello,
     pub(crate) forwarder: Forwarder,
+    pub(crate) raw: Raw,
     pub(crate) offer: watch::Receiver<Offer>,
     pub(crate) drain_timeout: Duration,
     pub(crate) shutdown: Shutdown,
@@ -104,6 +106,7 @@ impl Slot {
                 hello: self.hello.clone(),
                 offer: self.offer.clone(),
                 forwarder: self.forwarder.clone(),
+                raw: self.raw.clone(),
                 attached: attached.clone(),
                 hub_drains: hub_drains.clone(),
                 leave: leave.clone(),

@@ -1,14 +1,16 @@
-//! What hub and agent agree on above the wire: the control plane as protobuf, how failures are told, and labels.
+//! What hub and agent agree on above the wire: the control plane as protobuf, how failures are told, labels, and what is
+//! said before a raw TCP connection.
 //!
 //! The code under [`tunnel`] and [`hub`] is generated at build time from the files under `proto/`; nothing here knows about
 //! sockets.
 
 pub mod failure;
 pub mod labels;
+pub mod raw;
 
 /// Version 1 of the control service that an agent serves to its hub.
 pub mod tunnel {
-    /// `adit.tunnel.v1`: the messages and stubs of `Agent/Attach`.
+    /// `adit.tunnel.v1`: the messages and stubs of `Agent`.
     #[allow(
         missing_docs,
         unreachable_pub,

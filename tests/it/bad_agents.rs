@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use adit_certs::Role;
 use adit_hub::HELLO_TIMEOUT;
+use adit_proto::tunnel::v1::Bytes as Piece;
 use adit_proto::tunnel::v1::agent_event::Event;
 use adit_proto::tunnel::v1::agent_server::{Agent, AgentServer};
 use adit_proto::tunnel::v1::{AgentEvent, Hello, HubEvent, Services, ServicesChanged};
@@ -39,6 +40,27 @@ impl Agent for Says {
     ) -> Result<tonic::Response<Self::AttachStream>, Status> {
         let events = stream::iter(self.0.clone()).map(Ok).chain(stream::pending());
         Ok(tonic::Response::new(Box::pin(events)))
+    }
+
+    type DialStream = Pin<Box<dyn Stream<Item = Result<Piece, Status>> + Send>>;
+
+    /// Ends the connections to one target without a word, and knows no others.
+    async fn dial(
+        &self,
+        request: tonic::Request<Streaming<Piece>>,
+    ) -> Result<tonic::Response<Self::DialStream>, Status> {
+        let first = request.into_inner().message().await?.unwrap();
+        match first.target.as_str() {
+            "cut.off:1" => {
+                let data = bytes::Bytes::from_static(b"some");
+                let some = Piece {
+                    data,
+                    ..Piece::default()
+                };
+                Ok(tonic::Response::new(Box::pin(stream::iter([Ok(some)]))))
+            }
+            _ => Err(Status::unimplemented("")),
+        }
     }
 }
 

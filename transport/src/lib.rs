@@ -14,6 +14,7 @@
 //! * [`liveness`]: whether a link is alive, judged from what arrives. No socket, no runtime, no clock either.
 //! * [`coding`]: what links carry, compressed.
 //! * `local`: the same for clients of this machine, which are no hub.
+//! * `raw`: sockets of raw TCP connections, at either end of a call that carries one.
 //! * [`body`], [`link`], [`carrier`], [`tuning`]: what the crates above see, with a [`Listener`] and a [`Dialer`].
 
 pub mod body;
@@ -27,6 +28,7 @@ mod local;
 #[cfg(feature = "qlog")]
 mod qlog;
 pub mod quic;
+mod raw;
 pub mod rh2;
 pub mod rh3;
 mod running;
@@ -45,6 +47,7 @@ pub use local::LocalConnection;
 #[cfg(feature = "qlog")]
 pub use qlog::{MAX_QLOG_FILE, MAX_QLOG_FILES, QlogFolder, QlogFolderError};
 pub use quic::readers::BufferMemory;
+pub use raw::{RawSocket, Reader};
 pub use rh3::code::Code;
 pub use tuning::{Congestion, Tuning};
 pub use websocket::{InvalidWebSocketUrl, ProxyError, UpgradeError, WebSocketUrl};

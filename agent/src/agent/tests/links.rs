@@ -71,6 +71,10 @@ fn an_agent_that_cannot_work_says_which_setting_to_change() {
     let (id, credentials) = world.credentials();
     let agent = crate::Agent::builder(id, credentials).hub("hub:1".parse().unwrap());
     assert!(matches!(agent.build(), Err(StartError::NoUpstream)));
+    // Raw TCP alone is something to do.
+    let (id, credentials) = world.credentials();
+    let agent = crate::Agent::builder(id, credentials).hub("hub:1".parse().unwrap());
+    assert!(agent.tcp("127.0.0.1:22".parse().unwrap()).build().is_ok());
 }
 
 #[tokio::test]
