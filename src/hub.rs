@@ -36,6 +36,10 @@ pub(crate) struct HubArgs {
     /// TCP address for clients, which speak HTTP/2
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9090")]
     clients: SocketAddr,
+    /// TCP address where clients get raw TCP connections through agents, after one line of JSON; TLS is as for --clients [default:
+    /// none]
+    #[arg(long, value_name = "ADDR")]
+    tcp: Option<SocketAddr>,
     /// TCP address for operators, on a loopback address only
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9091")]
     admin: SocketAddr,
@@ -43,7 +47,7 @@ pub(crate) struct HubArgs {
     /// address, else mutual]
     #[arg(long, value_name = "MODE")]
     client_tls: Option<ClientTls>,
-    /// Let anybody who reaches the clients' port call every agent, where it is no loopback address either
+    /// Let anybody who reaches --clients or --tcp call every agent, where that is no loopback address either
     #[arg(long)]
     insecure_clients: bool,
     /// Domain under which each agent has a name: clients that dial ID.DOMAIN call the agent ID
@@ -92,6 +96,9 @@ impl HubArgs {
         if let Some(address) = self.websocket {
             hub = hub.websocket(address);
         }
+        if let Some(address) = self.tcp {
+            hub = hub.tcp(address);
+        }
         for pool in &self.pool {
             hub = hub.pool(pool.clone());
         }
@@ -129,8 +136,10 @@ pub(crate) async fn run(args: HubArgs) -> anyhow::Result<()> {
     let builder = args.builder(keys.as_ref())?;
     if args.config.check_config {
         builder.check()?;
+        let tcp = args.tcp.map(|address| format!(", for raw TCP to {address}"));
+        let tcp = tcp.unwrap_or_default();
         return link::is_good(&format!(
-            "agents connect to {}, clients to {}, operators to {}",
+            "agents connect to {}, clients to {}{tcp}, operators to {}",
             link::words(&args.agents),
             args.clients,
             args.admin
@@ -146,6 +155,7 @@ pub(crate) async fn run(args: HubArgs) -> anyhow::Result<()> {
         agents = ?hub.agents_addresses()?,
         websocket = hub.websocket_address()?.map(tracing::field::display),
         clients = %hub.clients_address()?,
+        tcp = hub.tcp_address()?.map(tracing::field::display),
         admin = hub.admin_address()?.map(tracing::field::display),
         congestion = %args.link.congestion,
         "the hub listens"

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use adit_certs::{Credentials, TrustDomain};
+use adit_proto::raw;
 use adit_transport::{BindError, Listener, Tuning};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -34,6 +35,7 @@ pub struct Builder {
     clients: SocketAddr,
     client_tls: Option<ClientTls>,
     insecure_clients: bool,
+    tcp: Option<SocketAddr>,
     limits: Limits,
     admin: Option<SocketAddr>,
     agent_domain: Option<AgentDomain>,
@@ -100,6 +102,7 @@ impl Builder {
             clients: (Ipv4Addr::LOCALHOST, 9090).into(),
             client_tls: None,
             insecure_clients: false,
+            tcp: None,
             limits: Limits::default(),
             admin: None,
             agent_domain: None,
@@ -146,6 +149,15 @@ impl Builder {
     #[must_use]
     pub fn insecure_clients(mut self, insecure: bool) -> Self {
         self.insecure_clients = insecure;
+        self
+    }
+
+    /// The TCP address where clients get raw TCP connections through agents, after one line of JSON each way. What is asked of
+    /// them is what [`client_tls`](Self::client_tls) and [`insecure_clients`](Self::insecure_clients) say of clients. Unless it is
+    /// called there is no such port.
+    #[must_use]
+    pub fn tcp(mut self, address: SocketAddr) -> Self {
+        self.tcp = Some(address);
         self
     }
 
@@ -228,6 +240,7 @@ impl Builder {
         self.whose_agents()?;
         self.agents_tls()?;
         self.clients_tls()?;
+        self.tcp_tls()?;
         Ok(())
     }
 
@@ -238,7 +251,7 @@ impl Builder {
     /// [`StartError`] names the setting that has to change.
     pub async fn bind(self) -> Result<Hub, StartError> {
         self.check()?;
-        let (tls, clients_tls) = (self.agents_tls()?, self.clients_tls()?);
+        let (tls, clients_tls, tcp_tls) = (self.agents_tls()?, self.clients_tls()?, self.tcp_tls()?);
         let secret = self.credentials.private_key_der();
         let everywhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 4433));
         let agents = match self.agents.as_slice() {
@@ -275,10 +288,16 @@ impl Builder {
             end: calls.stopped().clone(),
         };
         let clients = listen("--clients", self.clients).await?;
+        let clients = Ingress::new(clients, clients_tls, &self.limits, Arc::clone(&calls), stopping);
+        let tcp = match self.tcp {
+            Some(address) => Some(clients.for_bytes(listen("--tcp", address).await?, tcp_tls)),
+            None => None,
+        };
         Ok(Hub {
             agents,
             websocket,
-            clients: Ingress::new(clients, clients_tls, &self.limits, Arc::clone(&calls), stopping),
+            clients,
+            tcp,
             admin,
             attach,
             calls,
@@ -294,8 +313,25 @@ impl Builder {
     }
 
     fn clients_tls(&self) -> Result<Option<Arc<rustls::ServerConfig>>, StartError> {
-        let mode = ClientTls::choose(self.clients, self.client_tls, self.insecure_clients)?;
-        let tls = ingress::clients_tls(&self.credentials, &self.whose_agents()?, mode);
+        self.tls_of("--clients", self.clients, ingress::HTTP2)
+    }
+
+    fn tcp_tls(&self) -> Result<Option<Arc<rustls::ServerConfig>>, StartError> {
+        match self.tcp {
+            Some(address) => self.tls_of("--tcp", address, raw::ALPN),
+            None => Ok(None),
+        }
+    }
+
+    /// TLS of a port of clients.
+    fn tls_of(
+        &self,
+        flag: &'static str,
+        address: SocketAddr,
+        protocol: &[u8],
+    ) -> Result<Option<Arc<rustls::ServerConfig>>, StartError> {
+        let mode = ClientTls::choose(flag, address, self.client_tls, self.insecure_clients)?;
+        let tls = ingress::clients_tls(&self.credentials, &self.whose_agents()?, mode, protocol);
         let mut tls = tls.map_err(|error| StartError::Tls(error.to_string()))?;
         if let Some(tls) = &mut tls {
             self.log_keys_of(tls);

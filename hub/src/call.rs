@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use adit_certs::AgentId;
 use adit_proto::failure::{ADIT_DELIVERED, ADIT_ERROR, Delivered, Failure, Reason};
 use adit_transport::{Body, CallError};
-use http::{HeaderMap, Method, Request, Response, StatusCode};
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, Response, StatusCode, request};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -88,6 +90,11 @@ impl Calls {
         }
     }
 
+    /// How long a call waits for an agent that is not connected.
+    pub(crate) fn reconnect_grace(&self) -> Duration {
+        self.routing.reconnect_grace
+    }
+
     /// Calls that wait for an agent to connect.
     pub(crate) fn waiting(&self) -> usize {
         MAX_HELD_CALLS - self.held.available_permits()
@@ -144,10 +151,34 @@ impl Calls {
             let request = Request::from_parts(head, body);
             return Ok(response::own(self.health.answer(request).await));
         }
-        let deadline = Deadline::of(&head.headers);
         head.headers = router::without_routing(head.headers);
+        self.carry(head, body, &target, wants_grpc).await
+    }
+
+    /// Makes a call of the hub's own to one agent, for a client.
+    pub(crate) async fn to_agent(
+        &self,
+        agent: AgentId,
+        request: Request<tonic::body::Body>,
+    ) -> Result<Response<ResponseBody>, Ending> {
+        let (head, body) = request.into_parts();
+        self.carry(head, body, &Target::Agent(agent), true).await
+    }
+
+    /// Makes a call on a link that it is for, and on another one where nobody has seen it.
+    async fn carry<B>(
+        &self,
+        head: request::Parts,
+        body: B,
+        target: &Target,
+        wants_grpc: bool,
+    ) -> Result<Response<ResponseBody>, Ending>
+    where
+        B: http_body::Body<Data = Bytes> + Unpin + Send + 'static,
+    {
+        let deadline = Deadline::of(&head.headers);
         let mut search = Search {
-            target: &target,
+            target,
             service: router::service(head.uri.path()).unwrap_or_default(),
             deadline: deadline.map(Deadline::instant),
             tried: Vec::new(),

@@ -65,7 +65,7 @@ impl Say {
 }
 
 /// The control call's authority: gRPC wants one, and no agent of ours looks at it.
-fn origin() -> Uri {
+pub(crate) fn origin() -> Uri {
     let mut parts = http::uri::Parts::default();
     parts.scheme = Some(Scheme::HTTPS);
     parts.authority = Some(Authority::from_static("hub.adit"));

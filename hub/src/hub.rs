@@ -34,6 +34,7 @@ pub struct Hub {
     pub(crate) agents: Vec<Arc<Listener>>,
     pub(crate) websocket: Option<Arc<Listener>>,
     pub(crate) clients: Ingress,
+    pub(crate) tcp: Option<Ingress>,
     pub(crate) admin: Option<TcpListener>,
     pub(crate) attach: Attach,
     pub(crate) calls: Arc<Calls>,
@@ -77,6 +78,15 @@ impl Hub {
         self.clients.local_addr()
     }
 
+    /// Where clients get raw TCP connections, with the real port: none unless the builder was given one.
+    ///
+    /// # Errors
+    ///
+    /// What the system says, which is nothing as a rule.
+    pub fn tcp_address(&self) -> io::Result<Option<SocketAddr>> {
+        self.tcp.as_ref().map(Ingress::local_addr).transpose()
+    }
+
     /// Where operators connect to, with the real port: none unless the builder was given one.
     ///
     /// # Errors
@@ -113,7 +123,16 @@ impl Hub {
             };
             admins.spawn(admin::serve(admin, hub));
         }
-        let mut ingress = AbortOnDropHandle::new(tokio::spawn(self.clients.serve()));
+        let (clients, tcp) = (self.clients, self.tcp);
+        let ingress = async move {
+            let tcp = async {
+                if let Some(tcp) = tcp {
+                    tcp.serve().await;
+                }
+            };
+            tokio::join!(clients.serve(), tcp)
+        };
+        let mut ingress = AbortOnDropHandle::new(tokio::spawn(ingress));
 
         let mut stop = std::pin::pin!(stop);
         let stopped = tokio::select! {

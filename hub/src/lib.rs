@@ -66,7 +66,7 @@
 //!
 //! Agents prove who they are by a certificate of the hub's CA, and nothing else. Of clients the hub asks nothing on a loopback
 //! address, and a certificate elsewhere: [`Builder::client_tls`]. Operators have a port of their own, on loopback only:
-//! [`Builder::admin`].
+//! [`Builder::admin`]. Raw TCP through agents has one as well, where the same is asked of clients: [`Builder::tcp`].
 //!
 //! # Which agent a call goes to
 //!
@@ -97,7 +97,8 @@
 //! * `response`: the response on its way to the client, ended well or ended by the hub;
 //! * `status`: what a client is told of a failure, all of it in one place;
 //! * `deadline`: `grpc-timeout`, and the timer that the hub keeps for it;
-//! * `health`: what the hub answers for itself.
+//! * `health`: what the hub answers for itself;
+//! * `raw`: a raw TCP connection, which is a call like others to all of the above.
 //!
 //! Beside them `attach` brings a link from its handshake into the registry, with what its agent has to `offer`; `follow`
 //! hears and probes it on its `control` call until it ends; and `admin` is the operator's port.
@@ -124,6 +125,7 @@ mod member;
 mod offer;
 mod pools;
 mod principal;
+mod raw;
 mod registry;
 mod replay;
 mod response;
@@ -141,6 +143,7 @@ pub use hub::Hub;
 pub use ingress::{
     ClientTls, ExposedClients, InvalidClientTls, Limits, MAX_CALLS_PER_CLIENT, MAX_CLIENT_HANDSHAKES,
     MAX_CONNECTIONS, MAX_CONNECTIONS_PER_CLIENT, MAX_STREAMS, RAPID, RAPID_RESETS, RAPID_RESETS_PER_SECOND,
+    RAW_ANSWER_TIMEOUT,
 };
 pub use offer::{MAX_SERVICE_NAME, MAX_SERVICES};
 pub use pools::{InvalidPool, Pool};

@@ -16,7 +16,10 @@ use futures_util::{Stream, StreamExt as _, stream};
 use http::{Request, Response};
 use http_body_util::{BodyExt as _, Full};
 use prost::Message as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio::sync::Notify;
+use tokio_util::task::AbortOnDropHandle;
 use tonic::codegen::Service as _;
 use tonic::{Status, Streaming};
 
@@ -493,4 +496,33 @@ async fn the_hub_takes_only_agents_and_the_agent_only_a_hub() {
         }
         heard = serve => panic!("{heard}"),
     }
+}
+
+#[tokio::test]
+async fn raw_tcp_that_an_agent_cuts_off_is_reset_and_an_agent_that_knows_none_is_named() {
+    let world = World::new();
+    let hub = world.hub_with(|hub| hub.tcp(ANY_PORT)).await;
+    let link = dial(&world, hub.agents, "site-a").await;
+    let says = Says(vec![event(Event::Hello(hello("site-a")))]);
+    let _agent = AbortOnDropHandle::new(tokio::spawn(async move { serve(&link, says).await }));
+    let ask = async |target: &str| {
+        let mut client = TcpStream::connect(hub.tcp()).await.unwrap();
+        let line = format!("{{\"agent\":\"site-a\",\"target\":\"{target}\"}}\n");
+        client.write_all(line.as_bytes()).await.unwrap();
+        let mut told = Vec::new();
+        let ended = soon(client.read_to_end(&mut told)).await;
+        (
+            String::from_utf8(told).unwrap(),
+            ended.map(drop).map_err(|error| error.kind()),
+        )
+    };
+    let (told, ended) = ask("db:1").await;
+    assert!(
+        told.contains("no-route") && told.contains("does not know raw TCP"),
+        "{told}"
+    );
+    assert_eq!(ended, Ok(()));
+    // What came may or may not be read before the reset is, and there is no other end.
+    let (_, ended) = ask("cut.off:1").await;
+    assert_eq!(ended, Err(std::io::ErrorKind::ConnectionReset));
 }

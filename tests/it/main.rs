@@ -41,6 +41,7 @@ mod kinds;
 mod links;
 mod manual;
 mod packet_traces;
+mod raw_tcp;
 mod restart;
 mod services;
 mod signals;

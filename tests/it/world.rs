@@ -65,6 +65,8 @@ pub(crate) struct Hub {
     pub(crate) agents: SocketAddr,
     pub(crate) clients: SocketAddr,
     pub(crate) admin: SocketAddr,
+    /// Where it has one.
+    tcp: Option<SocketAddr>,
     running: Running,
 }
 
@@ -161,6 +163,7 @@ impl World {
             agents: hub.agents_addresses().unwrap()[0],
             clients: hub.clients_address().unwrap(),
             admin: hub.admin_address().unwrap().unwrap(),
+            tcp: hub.tcp_address().unwrap(),
             running: Running::start(|stop| hub.run(stop, std::future::pending())),
         }
     }
@@ -195,6 +198,11 @@ impl World {
 }
 
 impl Hub {
+    /// Its port for raw TCP.
+    pub(crate) fn tcp(&self) -> SocketAddr {
+        self.tcp.expect("it has none")
+    }
+
     /// Tells it to drain.
     pub(crate) fn drain(&self) {
         self.running.stop.cancel();

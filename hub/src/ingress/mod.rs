@@ -1,4 +1,4 @@
-//! The clients' port: HTTP/2 connections, with TLS or without, and what they may cost.
+//! The clients' ports: HTTP/2 connections, with TLS or without, and what they may cost; and, where there is a port for it, raw TCP.
 //!
 //! A connection is *opened* (TLS handshake, HTTP/2 preface: each within a time, and none holds up another), counted for
 //! its [`Principal`], and *served* until its client leaves, the hub drains, or the client breaks a rule.
@@ -6,6 +6,7 @@
 mod bucket;
 mod limits;
 mod preface;
+mod raw;
 mod service;
 mod tls;
 mod wire;
@@ -44,9 +45,10 @@ pub use limits::{
     RAPID_RESETS, RAPID_RESETS_PER_SECOND,
 };
 pub(crate) use preface::expect as prefaced;
+pub use raw::RAW_ANSWER_TIMEOUT;
 pub(crate) use service::RequestBody;
-pub(crate) use tls::clients_tls;
 pub use tls::{ClientTls, ExposedClients, InvalidClientTls};
+pub(crate) use tls::{HTTP2, clients_tls};
 
 /// Streams at once on one connection; a client with more calls waits, or opens another connection.
 pub const MAX_STREAMS: u32 = 1024;
@@ -94,14 +96,24 @@ const REFUSALS_LOGGED: u32 = 20;
 /// and further ones each second. Who is refused can come again as often as it likes.
 const REFUSALS_LOGGED_PER_SECOND: u32 = 1;
 
-/// The clients' port, before it serves.
+/// A port of clients, before it serves.
 #[derive(Debug)]
 pub(crate) struct Ingress {
     listener: TcpListener,
     shared: Arc<Shared>,
     connections: usize,
-    /// Held by the port and by each connection.
-    open: Arc<()>,
+    open: Connections,
+    /// Held by the first port, and by each connection of any.
+    _first: Option<Arc<()>>,
+}
+
+/// What is spoken on a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Speaks {
+    /// HTTP/2, with gRPC in it.
+    Http2,
+    /// A line of JSON, and then bytes of any kind.
+    Bytes,
 }
 
 /// Tells how many connections there are.
@@ -117,14 +129,15 @@ pub(crate) struct Stopping {
     pub(crate) end: CancellationToken,
 }
 
-/// What all connections share.
+/// What all connections of a port share. What one client may take, it may take on all ports together.
 #[derive(Debug)]
 struct Shared {
+    speaks: Speaks,
     calls: Arc<Calls>,
     tls: Option<Arc<ServerConfig>>,
-    handshakes: Semaphore,
+    handshakes: Arc<Semaphore>,
     clients: Arc<Clients>,
-    refusals: Bucket,
+    refusals: Arc<Bucket>,
     /// How old connections get, give or take a tenth.
     age: Option<Duration>,
     stopping: Stopping,
@@ -133,7 +146,7 @@ struct Shared {
 impl Connections {
     /// Those that are open at this moment.
     pub(crate) fn count(&self) -> usize {
-        // One more holds it: the port itself.
+        // One more holds it: the first port itself.
         self.0.strong_count().saturating_sub(1)
     }
 }
@@ -157,25 +170,57 @@ impl Ingress {
         calls: Arc<Calls>,
         stopping: Stopping,
     ) -> Self {
+        let first = Arc::default();
+        let handshakes = limits.handshakes.clamp(1, Semaphore::MAX_PERMITS);
         Self {
             listener,
             connections: limits.connections.clamp(1, Semaphore::MAX_PERMITS),
-            open: Arc::default(),
+            open: Connections(Arc::downgrade(&first)),
+            _first: Some(first),
             shared: Arc::new(Shared {
+                speaks: Speaks::Http2,
                 calls,
                 tls,
-                handshakes: Semaphore::new(limits.handshakes.clamp(1, Semaphore::MAX_PERMITS)),
+                handshakes: Arc::new(Semaphore::new(handshakes)),
                 clients: Clients::new(limits),
-                refusals: Bucket::new(REFUSALS_LOGGED, REFUSALS_LOGGED_PER_SECOND),
+                refusals: Arc::new(Bucket::new(REFUSALS_LOGGED, REFUSALS_LOGGED_PER_SECOND)),
                 age: limits.connection_age,
                 stopping,
             }),
         }
     }
 
-    /// Tells how many connections there are, for as long as it serves.
+    /// A further port of the same clients, for raw TCP. It has connections of its own, as many as the first.
+    pub(crate) fn for_bytes(&self, listener: TcpListener, tls: Option<Arc<ServerConfig>>) -> Self {
+        let Shared {
+            calls,
+            handshakes,
+            clients,
+            refusals,
+            stopping,
+            ..
+        } = &*self.shared;
+        Self {
+            listener,
+            connections: self.connections,
+            open: self.open.clone(),
+            _first: None,
+            shared: Arc::new(Shared {
+                speaks: Speaks::Bytes,
+                calls: Arc::clone(calls),
+                tls,
+                handshakes: Arc::clone(handshakes),
+                clients: Arc::clone(clients),
+                refusals: Arc::clone(refusals),
+                age: None,
+                stopping: stopping.clone(),
+            }),
+        }
+    }
+
+    /// Tells how many connections there are on all ports, for as long as the first serves.
     pub(crate) fn open(&self) -> Connections {
-        Connections(Arc::downgrade(&self.open))
+        self.open.clone()
     }
 
     /// Where it listens.
@@ -193,13 +238,14 @@ impl Ingress {
             shared,
             connections: most,
             open,
+            _first,
         } = self;
         let room = Arc::new(Semaphore::new(most));
         let mut connections = JoinSet::new();
         let stopping = shared.stopping.clone();
         let serve = |(stream, peer), permit| {
             let shared = Arc::clone(&shared);
-            let open = Arc::clone(&open);
+            let open = open.0.upgrade();
             let span = info_span!("client", %peer, name = field::Empty);
             async move {
                 let (_permit, _open) = (permit, open);
@@ -248,6 +294,14 @@ impl Ingress {
 impl Shared {
     /// The life of one connection.
     async fn connection(&self, stream: TcpStream, peer: SocketAddr) {
+        match self.speaks {
+            Speaks::Http2 => self.http2(stream, peer).await,
+            Speaks::Bytes => self.bytes(stream, peer).await,
+        }
+    }
+
+    /// The life of one connection for gRPC.
+    async fn http2(&self, stream: TcpStream, peer: SocketAddr) {
         // Small answers must not wait for the acknowledgement of the last one.
         if let Err(error) = stream.set_nodelay(true) {
             debug!(%error, "cannot turn Nagle's algorithm off");
@@ -300,13 +354,17 @@ impl Shared {
         }
     }
 
-    async fn handshake(&self, stream: TcpStream, tls: &Arc<ServerConfig>) -> Option<TlsStream<TcpStream>> {
+    async fn handshake<S>(&self, stream: S, tls: &Arc<ServerConfig>) -> Option<TlsStream<S>>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
         match TlsAcceptor::from(Arc::clone(tls))
             .accept(stream)
             .into_fallible()
             .await
         {
-            Ok(stream) if stream.get_ref().1.alpn_protocol() == Some(tls::HTTP2) => Some(stream),
+            Ok(stream) if self.speaks == Speaks::Bytes => Some(stream),
+            Ok(stream) if stream.get_ref().1.alpn_protocol() == Some(HTTP2) => Some(stream),
             Ok(mut stream) => {
                 self.log_refusal("it offers no HTTP/2, which gRPC needs (ALPN \"h2\")");
                 preface::linger(&mut stream).await;

@@ -10,7 +10,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::{CertificateError, ServerConfig};
 
 /// The application protocol that gRPC is spoken over (RFC 9113 §3.1).
-pub(super) const HTTP2: &[u8] = b"h2";
+pub(crate) const HTTP2: &[u8] = b"h2";
 
 /// What the clients' port asks of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,34 +30,40 @@ pub struct InvalidClientTls {
     value: String,
 }
 
-/// A clients' port that would let anybody in.
+/// A port of clients that would let anybody in.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "--clients {address} with --client-tls {mode}: anybody who reaches this address could call every agent; use \
+    "{flag} {address} with --client-tls {mode}: anybody who reaches this address could call every agent; use \
      --client-tls mutual and give each client a certificate (adit certs client NAME), or a loopback address such as \
      127.0.0.1:{}, or say with --insecure-clients that the network is trusted", address.port()
 )]
 pub struct ExposedClients {
+    flag: &'static str,
     address: SocketAddr,
     mode: ClientTls,
 }
 
 impl ClientTls {
-    /// What a clients' port at `address` asks for: what is `wanted`, or by default nothing on a loopback address and
+    /// What the port of clients at `address`, which is the value of `flag`, asks for: what is `wanted`, or by default nothing on a loopback address and
     /// a certificate elsewhere. `insecure` says that an address that others reach may go without authentication; it
     /// changes no default.
     ///
     /// # Errors
     ///
     /// Others than the own machine reach the address, and nothing would be asked of them.
-    pub fn choose(address: SocketAddr, wanted: Option<Self>, insecure: bool) -> Result<Self, ExposedClients> {
+    pub fn choose(
+        flag: &'static str,
+        address: SocketAddr,
+        wanted: Option<Self>,
+        insecure: bool,
+    ) -> Result<Self, ExposedClients> {
         // ::ffff:127.0.0.1 is a loopback address as well.
         let loopback = address.ip().to_canonical().is_loopback();
         match wanted {
             None if loopback => Ok(Self::Off),
             None => Ok(Self::Mutual),
             Some(mode) if mode == Self::Mutual || loopback || insecure => Ok(mode),
-            Some(mode) => Err(ExposedClients { address, mode }),
+            Some(mode) => Err(ExposedClients { flag, address, mode }),
         }
     }
 }
@@ -87,18 +93,19 @@ impl FromStr for ClientTls {
     }
 }
 
-/// The TLS settings of clients' connections; `None` without TLS.
+/// The TLS settings of clients' connections, over which `protocol` (ALPN) is spoken; `None` without TLS.
 pub(crate) fn clients_tls(
     credentials: &Credentials,
     trust_domain: &TrustDomain,
     mode: ClientTls,
+    protocol: &[u8],
 ) -> Result<Option<ServerConfig>, TlsError> {
     let mut config = match mode {
         ClientTls::Off => return Ok(None),
         ClientTls::On => credentials.anybody_config()?,
         ClientTls::Mutual => credentials.clients_config(trust_domain)?,
     };
-    config.alpn_protocols = vec![HTTP2.to_vec()];
+    config.alpn_protocols = vec![protocol.to_vec()];
     Ok(Some(config))
 }
 
@@ -163,11 +170,11 @@ mod tests {
         ];
         for (wanted, insecure, near, far) in table {
             for address in loopback {
-                let chosen = ClientTls::choose(address.parse().unwrap(), wanted, insecure);
+                let chosen = ClientTls::choose("--clients", address.parse().unwrap(), wanted, insecure);
                 assert_eq!(chosen, Ok(near), "{address} {wanted:?} {insecure}");
             }
             for address in others {
-                let chosen = ClientTls::choose(address.parse().unwrap(), wanted, insecure);
+                let chosen = ClientTls::choose("--clients", address.parse().unwrap(), wanted, insecure);
                 assert_eq!(chosen.ok(), far, "{address} {wanted:?} {insecure}");
             }
         }
@@ -175,7 +182,8 @@ mod tests {
 
     #[test]
     fn a_refusal_names_the_flags_and_what_to_do() {
-        let refusal = ClientTls::choose("0.0.0.0:7000".parse().unwrap(), Some(On), false).unwrap_err();
+        let refusal =
+            ClientTls::choose("--clients", "0.0.0.0:7000".parse().unwrap(), Some(On), false).unwrap_err();
         let said = refusal.to_string();
         for word in [
             "--clients 0.0.0.0:7000",

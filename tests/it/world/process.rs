@@ -22,6 +22,7 @@ pub(crate) struct HubProcess {
     pub(crate) agents: SocketAddr,
     pub(crate) clients: SocketAddr,
     pub(crate) admin: SocketAddr,
+    tcp: Option<SocketAddr>,
 }
 
 /// The command, without variables of this process that would change what it does.
@@ -180,17 +181,23 @@ impl HubProcess {
     /// Waits until its ports are known.
     pub(crate) async fn listening(process: Process) -> Self {
         let line = process.says(&["the hub listens"]).await;
-        let address = |name: &str| {
+        let told = |name: &str| {
             let value = line.split(' ').find_map(|field| field.strip_prefix(name));
-            let value = value.unwrap_or_else(|| panic!("no {name} in {line}"));
-            value.trim_matches(['[', ']']).parse().unwrap()
+            value.map(|value| value.trim_matches(['[', ']']).parse().unwrap())
         };
+        let address = |name: &str| told(name).unwrap_or_else(|| panic!("no {name} in {line}"));
         Self {
             agents: address("agents="),
             clients: address("clients="),
             admin: address("admin="),
+            tcp: told("tcp="),
             process,
         }
+    }
+
+    /// Its port for raw TCP.
+    pub(crate) fn tcp(&self) -> SocketAddr {
+        self.tcp.expect("it has none")
     }
 
     /// An agent of this hub as a process, connected or not yet.
