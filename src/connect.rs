@@ -1,14 +1,17 @@
-//! `adit connect`: a local port that is one agent.
+//! `adit connect`: a local port that is one agent, or a target beside it.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use adit_agent::{LocalPort, Upstream, UpstreamAddr};
+use adit_agent::{LocalPort, LocalTcpPort, RawTarget, Upstream, UpstreamAddr};
 use adit_certs::{AgentId, ClientName};
 use adit_client::target::Target;
 use adit_client::tls::Trust;
+use adit_proto::raw::ALPN;
 use anyhow::{Context as _, bail};
+use rustls::ClientConfig;
 use tracing::{info, warn};
 
 use crate::logging;
@@ -18,7 +21,10 @@ use crate::process::signals::Stopping;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 The port speaks gRPC without TLS (cleartext HTTP/2). Every call to it goes to the hub with the metadata adit-agent: ID, and is
-otherwise passed on as it is, both ways.")]
+otherwise passed on as it is, both ways.
+
+With --tcp TARGET --via HOST:PORT the port takes connections of any kind, and each is one from the agent's machine to TARGET,
+which the agent has to allow (adit agent --tcp).")]
 pub(crate) struct ConnectArgs {
     /// The agent's id
     #[arg(value_name = "ID")]
@@ -29,10 +35,16 @@ pub(crate) struct ConnectArgs {
     /// Let other machines use the port, which asks nobody who they are
     #[arg(long)]
     insecure_clients: bool,
+    /// Carry raw TCP instead: connections to HOST:PORT, as the agent allows it and from its machine
+    #[arg(long, value_name = "TARGET", requires = "via")]
+    tcp: Option<RawTarget>,
+    /// The hub's port for raw TCP (adit hub --tcp), with TLS where --certs is given
+    #[arg(long, value_name = "HOST:PORT", requires = "tcp", conflicts_with = "hub")]
+    via: Option<RawTarget>,
     /// The hub's port for clients: http://HOST:PORT or https://HOST:PORT
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9090")]
     hub: Target,
-    /// Directory with the CA that an https hub's certificate is from (ca.pem), as `adit certs` writes it [default: the system's CAs]
+    /// Directory with the CA that the certificate of a hub with TLS is from (ca.pem), as `adit certs` writes it [default: the system's CAs]
     #[arg(long, value_name = "DIR")]
     certs: Option<PathBuf>,
     /// Present the certificate client-NAME.pem of that directory
@@ -45,27 +57,22 @@ pub(crate) struct ConnectArgs {
 
 /// Serves the port until signals end it.
 pub(crate) async fn run(args: ConnectArgs) -> anyhow::Result<()> {
-    let reachable = !args.listen.ip().to_canonical().is_loopback();
-    if reachable && !args.insecure_clients {
+    if is_reachable(&args) && !args.insecure_clients {
         bail!(
             "--listen {} is no loopback address: whoever reaches it could call {} without a certificate; listen on 127.0.0.1, or allow it with --insecure-clients",
             args.listen,
             args.agent
         );
     }
+    if let (Some(target), Some(via)) = (&args.tcp, &args.via) {
+        return raw(&args, target, via).await;
+    }
     let hub = hub(&args)?;
     logging::start();
     let port = LocalPort::bind(args.listen, hub, &args.agent).await;
-    let port = port.with_context(|| {
-        format!(
-            "cannot listen on {}; choose another --listen, or port 0 for any free one",
-            args.listen
-        )
-    })?;
+    let port = port.with_context(|| cannot_listen(&args))?;
     let stopping = Stopping::on_signals(args.drain_timeout)?;
-    if reachable {
-        warn!("other machines may use this port, which asks nobody who they are");
-    }
+    warn_if_reachable(&args);
     info!(listen = %port.local_addr()?, agent = %args.agent, hub = %args.hub, "the port is open");
     port.serve(stopping.drain(), stopping.stop(), args.drain_timeout)
         .await;
@@ -73,14 +80,56 @@ pub(crate) async fn run(args: ConnectArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The hub, which is dialled when a call needs it.
-fn hub(args: &ConnectArgs) -> anyhow::Result<Upstream> {
-    let trust = args.certs.clone().map_or(Trust::System, |dir| Trust::Certs {
+/// Serves a port for raw TCP.
+async fn raw(args: &ConnectArgs, target: &RawTarget, via: &RawTarget) -> anyhow::Result<()> {
+    let tls = match args.certs {
+        Some(_) => {
+            let mut config = ClientConfig::clone(&*trust(args).client_config()?);
+            config.alpn_protocols = vec![ALPN.to_vec()];
+            Some(Arc::new(config))
+        }
+        None => None,
+    };
+    logging::start();
+    let port = LocalTcpPort::bind(args.listen, via.clone(), tls, &args.agent, target).await;
+    let port = port.with_context(|| cannot_listen(args))?;
+    let stopping = Stopping::on_signals(args.drain_timeout)?;
+    warn_if_reachable(args);
+    info!(listen = %port.local_addr()?, agent = %args.agent, tcp = %target, %via, "the port is open");
+    port.serve(stopping.drain(), stopping.stop(), args.drain_timeout)
+        .await;
+    stopping.last_words().await;
+    Ok(())
+}
+
+fn is_reachable(args: &ConnectArgs) -> bool {
+    !args.listen.ip().to_canonical().is_loopback()
+}
+
+fn warn_if_reachable(args: &ConnectArgs) {
+    if is_reachable(args) {
+        warn!("other machines may use this port, which asks nobody who they are");
+    }
+}
+
+fn cannot_listen(args: &ConnectArgs) -> String {
+    format!(
+        "cannot listen on {}; choose another --listen, or port 0 for any free one",
+        args.listen
+    )
+}
+
+fn trust(args: &ConnectArgs) -> Trust {
+    args.certs.clone().map_or(Trust::System, |dir| Trust::Certs {
         dir,
         name: args.name.clone(),
-    });
+    })
+}
+
+/// The hub, which is dialled when a call needs it.
+fn hub(args: &ConnectArgs) -> anyhow::Result<Upstream> {
     let tls = match args.hub.is_tls() {
-        true => Some(trust.client_config()?),
+        true => Some(trust(args).client_config()?),
         false => None,
     };
     let mut url = args.hub.to_string();

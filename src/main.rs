@@ -64,7 +64,7 @@ enum Command {
     /// Call a method
     #[cfg(feature = "client")]
     Call(Box<call::CallArgs>),
-    /// Open a local port that is one agent, for clients that cannot set metadata
+    /// Open a local port that is one agent, for clients that cannot set metadata, or a TCP target beside it
     #[cfg(all(feature = "agent", feature = "client"))]
     Connect(Box<connect::ConnectArgs>),
     /// List services, and the agents that have them

@@ -1,5 +1,6 @@
 //! Raw TCP through an agent: bytes both ways, each side's end, resets, and what a link's end or a drain does to them.
 
+mod command;
 mod refused;
 
 use std::io;
