@@ -160,7 +160,7 @@ pub(crate) async fn run(args: CallArgs) -> anyhow::Result<ExitCode> {
         allow_unknown: args.allow_unknown,
         output_codec,
         emit_defaults: args.emit_defaults,
-        schema: sources(&args)?,
+        schema: Arc::new(sources(&args)?),
         max_message_size: usize::try_from(args.max_message_size.as_u64()).unwrap_or(usize::MAX),
         compress: args.compress.map(Into::into),
         retries: args.retry,

@@ -31,7 +31,7 @@ impl Report {
 
     pub(super) fn event(&self, event: &Event<'_>) {
         match event {
-            Event::Described { origin, took } => {
+            Event::Described { origin, took, .. } => {
                 let origin = match origin {
                     Origin::Files => "files",
                     Origin::Cache => "the cache",

@@ -7,6 +7,7 @@
 
 use std::io::{self, Write as _};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -194,7 +195,7 @@ async fn what_reflection_said_is_not_asked_again() {
     let folder = tempfile::tempdir().unwrap();
     let cached = |data| {
         let mut call = call("kitchen.Kitchen/Cook", Some(data));
-        call.schema = Sources::reflection().with_cache(Some(Cache::new(folder.path().to_owned())));
+        call.schema = Arc::new(Sources::reflection().with_cache(Some(Cache::new(folder.path().to_owned()))));
         call
     };
     let reflections = || server.seen.reflections.load(Ordering::SeqCst);
@@ -257,9 +258,8 @@ async fn files_describe_what_the_server_does_not() {
     let proto = std::path::PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/src/testing/kitchen.proto"));
     let with_files = |method| {
         let mut call = call(method, Some("name: soup"));
-        call.schema = Sources::reflection()
-            .with_files(std::slice::from_ref(&proto), &[], &[])
-            .unwrap();
+        let sources = Sources::reflection().with_files(std::slice::from_ref(&proto), &[], &[]);
+        call.schema = Arc::new(sources.unwrap());
         call
     };
     let (outcome, out) = run_on(&server, with_files("kitchen.Kitchen/Cook")).await;
@@ -285,7 +285,7 @@ async fn files_describe_what_the_server_does_not() {
         "{error:?}"
     );
     let mut call = call("kitchen.Kitchen/Cook", None);
-    call.schema = Sources::reflection().without_reflection();
+    call.schema = Arc::new(Sources::reflection().without_reflection());
     let error = run_on(&server, call).await.0.unwrap_err();
     assert!(error.to_string().contains("--no-reflection"), "{error}");
 }
@@ -298,7 +298,7 @@ async fn files_and_reflection_together_describe_what_is_in_an_any() {
     let text = "syntax = 'proto3'; package acme; message Leaf { int32 size = 1; }";
     std::fs::write(&proto, text).unwrap();
     let mut call = call("kitchen.Kitchen/Cook", Some("name: garnished"));
-    call.schema = Sources::reflection().with_files(&[proto], &[], &[]).unwrap();
+    call.schema = Arc::new(Sources::reflection().with_files(&[proto], &[], &[]).unwrap());
     let (outcome, out) = run_on(&server, call).await;
     outcome.unwrap();
     assert!(

@@ -1,8 +1,9 @@
 //! One message's text in an input, and the place of everything in it.
 
 use bytes::{Buf, Bytes, BytesMut};
+use prost_reflect::{DynamicMessage, MessageDescriptor};
 
-use super::{DecodeError, Position};
+use super::{DecodeError, DecodeOptions, PayloadDecoder, Position};
 
 /// The byte order mark that some editors put before UTF-8.
 const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
@@ -143,6 +144,88 @@ impl Unread {
         self.place = after(start, &bytes);
         self.scanned = 0;
         Document { bytes, start }
+    }
+}
+
+/// Cuts an input into documents.
+pub(super) trait Split: Send {
+    /// Takes the next piece of the input.
+    fn feed(&mut self, piece: &[u8]);
+
+    /// The next document, if all of it has been fed.
+    fn next(&mut self) -> Option<Document>;
+
+    /// What has been read of a document that is too long, once it is.
+    fn overflow(&mut self) -> Option<Document>;
+
+    /// At the input's end: the document that only the end completes.
+    fn finish(&mut self) -> Option<Document>;
+}
+
+/// Reads one document.
+pub(super) trait Read: Send {
+    fn read(
+        &self,
+        message: &MessageDescriptor,
+        document: &Document,
+        options: DecodeOptions,
+    ) -> Result<DynamicMessage, DecodeError>;
+
+    /// What is said of a document of which there is more than may be.
+    fn refuse(
+        &self,
+        message: &MessageDescriptor,
+        document: &Document,
+        options: DecodeOptions,
+    ) -> DecodeError {
+        let _ = message;
+        too_long(document, options.max_size)
+    }
+}
+
+/// The decoder of every form whose messages are documents.
+pub(super) struct DocumentDecoder<S, R> {
+    message: MessageDescriptor,
+    options: DecodeOptions,
+    splitter: S,
+    reader: R,
+}
+
+impl<S: Split, R: Read> DocumentDecoder<S, R> {
+    pub(super) fn new(message: MessageDescriptor, options: DecodeOptions, splitter: S, reader: R) -> Self {
+        Self {
+            message,
+            options,
+            splitter,
+            reader,
+        }
+    }
+
+    fn read(&self, document: &Document) -> Result<Option<DynamicMessage>, DecodeError> {
+        (self.reader.read(&self.message, document, self.options)).map(Some)
+    }
+}
+
+impl<S: Split, R: Read> PayloadDecoder for DocumentDecoder<S, R> {
+    fn feed(&mut self, piece: &[u8]) {
+        self.splitter.feed(piece);
+    }
+
+    fn next(&mut self) -> Result<Option<DynamicMessage>, DecodeError> {
+        if let Some(document) = self.splitter.next() {
+            return self.read(&document);
+        }
+        match self.splitter.overflow() {
+            None => Ok(None),
+            Some(document) => Err(self.reader.refuse(&self.message, &document, self.options)),
+        }
+    }
+
+    fn finish(&mut self) -> Result<Option<DynamicMessage>, DecodeError> {
+        match self.splitter.finish() {
+            None => Ok(None),
+            Some(document) => self.read(&document),
+        }
     }
 }
 

@@ -8,7 +8,7 @@ mod tests;
 
 use prost_reflect::{DynamicMessage, MessageDescriptor};
 
-use super::document::{Document, too_long};
+use super::document::{Document, DocumentDecoder, Read, too_long};
 use super::{DecodeError, DecodeOptions, EncodeError, EncodeOptions, PayloadCodec, PayloadDecoder, mapping};
 use split::Splitter;
 
@@ -48,11 +48,12 @@ impl PayloadCodec for JsonCodec {
     }
 
     fn decoder(&self, message: MessageDescriptor, options: DecodeOptions) -> Box<dyn PayloadDecoder> {
-        Box::new(JsonDecoder {
+        Box::new(DocumentDecoder::new(
             message,
             options,
-            splitter: Splitter::new(options.max_size),
-        })
+            Splitter::new(options.max_size),
+            JsonReader,
+        ))
     }
 
     fn encode(
@@ -72,75 +73,66 @@ impl PayloadCodec for JsonCodec {
     }
 }
 
-struct JsonDecoder {
-    message: MessageDescriptor,
+struct JsonReader;
+
+impl Read for JsonReader {
+    fn read(
+        &self,
+        message: &MessageDescriptor,
+        document: &Document,
+        options: DecodeOptions,
+    ) -> Result<DynamicMessage, DecodeError> {
+        parse(message, document, options).map_err(|error| explain(message, document, options, &error))
+    }
+
+    /// More often than a message of that size it is a bracket that is never closed: what is wrong with
+    /// its beginning says more than its length.
+    fn refuse(
+        &self,
+        message: &MessageDescriptor,
+        document: &Document,
+        options: DecodeOptions,
+    ) -> DecodeError {
+        match parse(message, document, options) {
+            Err(error) if !error.is_eof() => explain(message, document, options, &error),
+            _ => too_long(document, options.max_size),
+        }
+    }
+}
+
+fn parse(
+    message: &MessageDescriptor,
+    document: &Document,
     options: DecodeOptions,
-    splitter: Splitter,
+) -> serde_json::Result<DynamicMessage> {
+    let mut json = serde_json::Deserializer::from_slice(&document.bytes);
+    let decoded = mapping::decode(message, &mut json, options)?;
+    json.end().map(|()| decoded)
 }
 
-impl PayloadDecoder for JsonDecoder {
-    fn feed(&mut self, piece: &[u8]) {
-        self.splitter.feed(piece);
-    }
-
-    fn next(&mut self) -> Result<Option<DynamicMessage>, DecodeError> {
-        if let Some(document) = self.splitter.next() {
-            return self.decode(&document).map(Some);
-        }
-        match self.splitter.overflow() {
-            None => Ok(None),
-            Some(document) => Err(self.refuse(&document)),
-        }
-    }
-
-    fn finish(&mut self) -> Result<Option<DynamicMessage>, DecodeError> {
-        (self.splitter.finish())
-            .map(|document| self.decode(&document))
-            .transpose()
-    }
-}
-
-impl JsonDecoder {
-    fn decode(&self, document: &Document) -> Result<DynamicMessage, DecodeError> {
-        self.parse(document)
-            .map_err(|error| self.explain(document, &error))
-    }
-
-    fn parse(&self, document: &Document) -> serde_json::Result<DynamicMessage> {
+fn explain(
+    message: &MessageDescriptor,
+    document: &Document,
+    options: DecodeOptions,
+    error: &serde_json::Error,
+) -> DecodeError {
+    let position = document.position(error.line(), error.column()).into();
+    let problem = without_position(error);
+    let (field, problem) = if error.is_eof() {
+        (
+            None,
+            format!("{problem}; the message began at {}", document.start),
+        )
+    } else if error.is_syntax() {
+        (None, problem)
+    } else {
         let mut json = serde_json::Deserializer::from_slice(&document.bytes);
-        let decoded = mapping::decode(&self.message, &mut json, self.options)?;
-        json.end().map(|()| decoded)
-    }
-
-    /// What to say of a document that has been read up to the limit. More often than a message of
-    /// that size it is a bracket that is never closed: what is wrong with its beginning says more
-    /// than its length.
-    fn refuse(&self, document: &Document) -> DecodeError {
-        match self.parse(document) {
-            Err(error) if !error.is_eof() => self.explain(document, &error),
-            _ => too_long(document, self.options.max_size),
-        }
-    }
-
-    fn explain(&self, document: &Document, error: &serde_json::Error) -> DecodeError {
-        let position = document.position(error.line(), error.column()).into();
-        let problem = without_position(error);
-        let (field, problem) = if error.is_eof() {
-            (
-                None,
-                format!("{problem}; the message began at {}", document.start),
-            )
-        } else if error.is_syntax() {
-            (None, problem)
-        } else {
-            let mut json = serde_json::Deserializer::from_slice(&document.bytes);
-            mapping::explain(&self.message, &mut json, self.options, &problem)
-        };
-        DecodeError {
-            position,
-            field,
-            problem,
-        }
+        mapping::explain(message, &mut json, options, &problem)
+    };
+    DecodeError {
+        position,
+        field,
+        problem,
     }
 }
 

@@ -6,8 +6,8 @@ mod write;
 
 use prost_reflect::{DynamicMessage, MessageDescriptor};
 
-use super::document::too_long;
-use super::{DecodeError, DecodeOptions, EncodeError, EncodeOptions, PayloadCodec, PayloadDecoder};
+use super::document::DocumentDecoder;
+use super::{DecodeOptions, EncodeError, EncodeOptions, PayloadCodec, PayloadDecoder};
 use split::Splitter;
 
 /// The attribute that says of which type an Any is.
@@ -45,11 +45,12 @@ impl PayloadCodec for XmlCodec {
     }
 
     fn decoder(&self, message: MessageDescriptor, options: DecodeOptions) -> Box<dyn PayloadDecoder> {
-        Box::new(XmlDecoder {
+        Box::new(DocumentDecoder::new(
             message,
             options,
-            splitter: Splitter::new(options.max_size),
-        })
+            Splitter::new(options.max_size),
+            read::XmlReader,
+        ))
     }
 
     fn encode(
@@ -60,34 +61,6 @@ impl PayloadCodec for XmlCodec {
     ) -> Result<(), EncodeError> {
         write::document(message, options, out)
             .map_err(|problem| EncodeError::new(message, self.name(), problem))
-    }
-}
-
-struct XmlDecoder {
-    message: MessageDescriptor,
-    options: DecodeOptions,
-    splitter: Splitter,
-}
-
-impl PayloadDecoder for XmlDecoder {
-    fn feed(&mut self, piece: &[u8]) {
-        self.splitter.feed(piece);
-    }
-
-    fn next(&mut self) -> Result<Option<DynamicMessage>, DecodeError> {
-        if let Some(document) = self.splitter.next() {
-            return read::document(&self.message, &document, self.options).map(Some);
-        }
-        match self.splitter.overflow() {
-            None => Ok(None),
-            Some(document) => Err(too_long(&document, self.options.max_size)),
-        }
-    }
-
-    fn finish(&mut self) -> Result<Option<DynamicMessage>, DecodeError> {
-        (self.splitter.finish())
-            .map(|document| read::document(&self.message, &document, self.options))
-            .transpose()
     }
 }
 

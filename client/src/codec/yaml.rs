@@ -8,7 +8,7 @@ mod split;
 use prost_reflect::{DynamicMessage, MessageDescriptor};
 use serde_saphyr::{DuplicateKeyPolicy, MergeKeyPolicy, NonFiniteFloatPolicy, Options};
 
-use super::document::{Document, too_long};
+use super::document::{Document, DocumentDecoder, Read, too_long};
 use super::{
     DecodeError, DecodeOptions, EncodeError, EncodeOptions, MAX_DEPTH, PayloadCodec, PayloadDecoder, mapping,
 };
@@ -48,11 +48,12 @@ impl PayloadCodec for YamlCodec {
     }
 
     fn decoder(&self, message: MessageDescriptor, options: DecodeOptions) -> Box<dyn PayloadDecoder> {
-        Box::new(YamlDecoder {
+        Box::new(DocumentDecoder::new(
             message,
             options,
-            splitter: Splitter::new(options.max_size),
-        })
+            Splitter::new(options.max_size),
+            YamlReader,
+        ))
     }
 
     fn encode(
@@ -84,86 +85,71 @@ impl serde::Serialize for Mapped<'_> {
     }
 }
 
-struct YamlDecoder {
-    message: MessageDescriptor,
-    options: DecodeOptions,
-    splitter: Splitter,
-}
+struct YamlReader;
 
-impl PayloadDecoder for YamlDecoder {
-    fn feed(&mut self, piece: &[u8]) {
-        self.splitter.feed(piece);
-    }
-
-    fn next(&mut self) -> Result<Option<DynamicMessage>, DecodeError> {
-        if let Some(document) = self.splitter.next() {
-            return self.decode(&document).map(Some);
-        }
-        match self.splitter.overflow() {
-            None => Ok(None),
-            Some(document) => Err(too_long(&document, self.options.max_size)),
-        }
-    }
-
-    fn finish(&mut self) -> Result<Option<DynamicMessage>, DecodeError> {
-        (self.splitter.finish())
-            .map(|document| self.decode(&document))
-            .transpose()
-    }
-}
-
-impl YamlDecoder {
-    fn decode(&self, document: &Document) -> Result<DynamicMessage, DecodeError> {
-        if document.bytes.len() > self.options.max_size {
-            return Err(too_long(document, self.options.max_size));
+impl Read for YamlReader {
+    fn read(
+        &self,
+        message: &MessageDescriptor,
+        document: &Document,
+        options: DecodeOptions,
+    ) -> Result<DynamicMessage, DecodeError> {
+        if document.bytes.len() > options.max_size {
+            return Err(too_long(document, options.max_size));
         }
         let text = document.text()?;
-        serde_saphyr::with_deserializer_from_str_with_options(text, self.limits(), |yaml| {
-            mapping::decode(&self.message, yaml, self.options)
+        serde_saphyr::with_deserializer_from_str_with_options(text, limits(options), |yaml| {
+            mapping::decode(message, yaml, options)
         })
-        .map_err(|error| self.explain(document, text, &error))
+        .map_err(|error| explain(message, document, text, options, &error))
     }
+}
 
-    fn explain(&self, document: &Document, text: &str, error: &serde_saphyr::Error) -> DecodeError {
-        let mut explained = (None, plain(error));
-        let _known_to_fail = serde_saphyr::with_deserializer_from_str_with_options(
-            text,
-            self.limits(),
-            |yaml| -> Result<(), serde_saphyr::Error> {
-                explained = mapping::explain(&self.message, yaml, self.options, &plain(error));
-                Ok(())
-            },
-        );
-        let place = |location: serde_saphyr::Location| {
-            let number = |number| usize::try_from(number).unwrap_or(usize::MAX);
-            document.place(number(location.line()), number(location.column()))
-        };
-        let (field, problem) = explained;
-        DecodeError {
-            position: error.location().map_or(document.start, place).into(),
-            field,
-            problem,
-        }
+fn explain(
+    message: &MessageDescriptor,
+    document: &Document,
+    text: &str,
+    options: DecodeOptions,
+    error: &serde_saphyr::Error,
+) -> DecodeError {
+    let mut explained = (None, plain(error));
+    let _known_to_fail = serde_saphyr::with_deserializer_from_str_with_options(
+        text,
+        limits(options),
+        |yaml| -> Result<(), serde_saphyr::Error> {
+            explained = mapping::explain(message, yaml, options, &plain(error));
+            Ok(())
+        },
+    );
+    let place = |location: serde_saphyr::Location| {
+        let number = |number| usize::try_from(number).unwrap_or(usize::MAX);
+        document.place(number(location.line()), number(location.column()))
+    };
+    let (field, problem) = explained;
+    DecodeError {
+        position: error.location().map_or(document.start, place).into(),
+        field,
+        problem,
     }
+}
 
-    /// What one document may be, whatever it holds.
-    fn limits(&self) -> Options {
-        serde_saphyr::options! {
-            budget: serde_saphyr::budget! {
-                max_events: usize::MAX,
-                max_nodes: usize::MAX,
-                max_total_scalar_bytes: self.options.max_size,
-                max_depth: MAX_DEPTH,
-                max_documents: 1,
-                max_recorded_anchor_events: MAX_REPLAYED,
-            },
-            alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: MAX_REPLAYED },
-            duplicate_keys: DuplicateKeyPolicy::Error,
-            merge_keys: MergeKeyPolicy::Merge,
-            strict_booleans: true,
-            non_finite_float_policy: NonFiniteFloatPolicy::PassThrough,
-            with_snippet: false,
-        }
+/// What one document may be, whatever it holds.
+fn limits(options: DecodeOptions) -> Options {
+    serde_saphyr::options! {
+        budget: serde_saphyr::budget! {
+            max_events: usize::MAX,
+            max_nodes: usize::MAX,
+            max_total_scalar_bytes: options.max_size,
+            max_depth: MAX_DEPTH,
+            max_documents: 1,
+            max_recorded_anchor_events: MAX_REPLAYED,
+        },
+        alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: MAX_REPLAYED },
+        duplicate_keys: DuplicateKeyPolicy::Error,
+        merge_keys: MergeKeyPolicy::Merge,
+        strict_booleans: true,
+        non_finite_float_policy: NonFiniteFloatPolicy::PassThrough,
+        with_snippet: false,
     }
 }
 

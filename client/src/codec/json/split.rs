@@ -1,7 +1,7 @@
 //! Cuts a stream of JSON values apart without reading them: brackets, strings and escapes are
 //! enough to know where a value ends.
 
-use crate::codec::document::{Document, Unread, is_blank};
+use crate::codec::document::{Document, Split, Unread, is_blank};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -33,12 +33,28 @@ impl Splitter {
         }
     }
 
-    pub(super) fn feed(&mut self, piece: &[u8]) {
+    /// Drops what may stand between values; true if a value has begun.
+    fn skip_to_value(&mut self) -> bool {
+        if !self.unread.skip_mark() {
+            return false;
+        }
+        self.unread.skip_blank();
+        !self.unread.bytes().is_empty()
+    }
+
+    fn take(&mut self, length: usize) -> Document {
+        self.state = State::Between;
+        self.unread.take(length)
+    }
+}
+
+impl Split for Splitter {
+    fn feed(&mut self, piece: &[u8]) {
         self.unread.feed(piece);
     }
 
     /// The next value, if its end is there and it is within the limit.
-    pub(super) fn next(&mut self) -> Option<Document> {
+    fn next(&mut self) -> Option<Document> {
         if self.state == State::Between && !self.skip_to_value() {
             return None;
         }
@@ -83,31 +99,17 @@ impl Splitter {
     }
 
     /// What has been read of a value that has grown past the limit.
-    pub(super) fn overflow(&mut self) -> Option<Document> {
+    fn overflow(&mut self) -> Option<Document> {
         (self.unread.scanned > self.limit).then(|| self.take(self.unread.scanned))
     }
 
     /// At the end of the input: the value that has begun, complete or not.
-    pub(super) fn finish(&mut self) -> Option<Document> {
+    fn finish(&mut self) -> Option<Document> {
         // A byte order mark that stopped short is no white space: it is shown to the parser.
         if self.state == State::Between && !self.skip_to_value() && self.unread.bytes().is_empty() {
             return None;
         }
         Some(self.take(self.unread.bytes().len()))
-    }
-
-    /// Drops what may stand between values; true if a value has begun.
-    fn skip_to_value(&mut self) -> bool {
-        if !self.unread.skip_mark() {
-            return false;
-        }
-        self.unread.skip_blank();
-        !self.unread.bytes().is_empty()
-    }
-
-    fn take(&mut self, length: usize) -> Document {
-        self.state = State::Between;
-        self.unread.take(length)
     }
 }
 

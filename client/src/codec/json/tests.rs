@@ -10,7 +10,7 @@ use prost_reflect::{DynamicMessage, MessageDescriptor, Value};
 
 use super::split::Splitter;
 use super::{JsonCodec, PayloadCodec as _};
-use crate::codec::document::Place;
+use crate::codec::document::{Place, Split as _};
 use crate::codec::{DecodeError, DecodeOptions, EncodeOptions};
 use crate::testing::message;
 use crate::testing::messages::any_json;

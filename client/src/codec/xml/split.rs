@@ -1,7 +1,7 @@
 //! Cuts a stream of elements apart without reading them: where markup begins and ends is enough to
 //! know where an element ends.
 
-use super::super::document::{Document, Unread, is_blank};
+use super::super::document::{Document, Split, Unread, is_blank};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -47,42 +47,6 @@ impl Splitter {
             markup: 0,
             content: false,
         }
-    }
-
-    pub(super) fn feed(&mut self, piece: &[u8]) {
-        self.unread.feed(piece);
-    }
-
-    /// The next element, if its end is there and it is within the limit. What stands between two
-    /// elements is a part of the second.
-    pub(super) fn next(&mut self) -> Option<Document> {
-        if !self.unread.skip_mark() {
-            return None;
-        }
-        let mut scanned = self.unread.scanned;
-        while let Some(&byte) = self.unread.bytes().get(scanned) {
-            scanned += 1;
-            if self.step(byte, scanned) {
-                return Some(self.take(scanned));
-            }
-            if scanned > self.limit {
-                break;
-            }
-        }
-        self.unread.scanned = scanned;
-        None
-    }
-
-    /// What has been read of an element that has grown past the limit.
-    pub(super) fn overflow(&mut self) -> Option<Document> {
-        (self.unread.scanned > self.limit).then(|| self.take(self.unread.scanned))
-    }
-
-    /// At the end of the input: the element that has begun, or what is none.
-    pub(super) fn finish(&mut self) -> Option<Document> {
-        let length = self.unread.bytes().len();
-        let incomplete = self.content || self.state != State::Text;
-        (length > 0 && incomplete).then(|| self.take(length))
     }
 
     /// Takes the byte before `end`; true if an element ends with it.
@@ -155,5 +119,43 @@ impl Splitter {
     fn take(&mut self, length: usize) -> Document {
         (self.state, self.depth, self.markup, self.content) = (State::Text, 0, 0, false);
         self.unread.take(length)
+    }
+}
+
+impl Split for Splitter {
+    fn feed(&mut self, piece: &[u8]) {
+        self.unread.feed(piece);
+    }
+
+    /// The next element, if its end is there and it is within the limit. What stands between two
+    /// elements is a part of the second.
+    fn next(&mut self) -> Option<Document> {
+        if !self.unread.skip_mark() {
+            return None;
+        }
+        let mut scanned = self.unread.scanned;
+        while let Some(&byte) = self.unread.bytes().get(scanned) {
+            scanned += 1;
+            if self.step(byte, scanned) {
+                return Some(self.take(scanned));
+            }
+            if scanned > self.limit {
+                break;
+            }
+        }
+        self.unread.scanned = scanned;
+        None
+    }
+
+    /// What has been read of an element that has grown past the limit.
+    fn overflow(&mut self) -> Option<Document> {
+        (self.unread.scanned > self.limit).then(|| self.take(self.unread.scanned))
+    }
+
+    /// At the end of the input: the element that has begun, or what is none.
+    fn finish(&mut self) -> Option<Document> {
+        let length = self.unread.bytes().len();
+        let incomplete = self.content || self.state != State::Text;
+        (length > 0 && incomplete).then(|| self.take(length))
     }
 }

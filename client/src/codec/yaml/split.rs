@@ -1,7 +1,7 @@
 //! Cuts a stream of YAML documents apart at its markers. A line that begins with `---` or `...` is
 //! one wherever it stands, in a quoted or a block text too (YAML 1.2.2, rule 206).
 
-use super::super::document::{Document, Unread};
+use super::super::document::{Document, Split, Unread};
 
 /// Holds at most one document and the piece in which it ended.
 pub(super) struct Splitter {
@@ -38,29 +38,6 @@ impl Splitter {
             started: false,
             content: false,
         }
-    }
-
-    pub(super) fn feed(&mut self, piece: &[u8]) {
-        self.unread.feed(piece);
-    }
-
-    /// The next document, if the marker after it is there.
-    pub(super) fn next(&mut self) -> Option<Document> {
-        self.advance(false)
-    }
-
-    /// What has been read of a document that has grown past the limit.
-    pub(super) fn overflow(&mut self) -> Option<Document> {
-        (self.unread.scanned > self.limit).then(|| self.take(self.unread.scanned))
-    }
-
-    /// At the end of the input: the document that has begun.
-    pub(super) fn finish(&mut self) -> Option<Document> {
-        if let Some(document) = self.advance(true) {
-            return Some(document);
-        }
-        let length = self.unread.bytes().len();
-        self.content.then(|| self.take(length))
     }
 
     /// Goes through whole lines, at the input's end through the last one too.
@@ -105,6 +82,31 @@ impl Splitter {
     fn take(&mut self, length: usize) -> Document {
         (self.line, self.started, self.content) = (0, false, false);
         self.unread.take(length)
+    }
+}
+
+impl Split for Splitter {
+    fn feed(&mut self, piece: &[u8]) {
+        self.unread.feed(piece);
+    }
+
+    /// The next document, if the marker after it is there.
+    fn next(&mut self) -> Option<Document> {
+        self.advance(false)
+    }
+
+    /// What has been read of a document that has grown past the limit.
+    fn overflow(&mut self) -> Option<Document> {
+        (self.unread.scanned > self.limit).then(|| self.take(self.unread.scanned))
+    }
+
+    /// At the end of the input: the document that has begun.
+    fn finish(&mut self) -> Option<Document> {
+        if let Some(document) = self.advance(true) {
+            return Some(document);
+        }
+        let length = self.unread.bytes().len();
+        self.content.then(|| self.take(length))
     }
 }
 
