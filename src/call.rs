@@ -8,15 +8,14 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use adit_certs::{AgentId, ClientName};
+use adit_certs::AgentId;
 use adit_client::call::{Call, CallError};
 use adit_client::codec::{Codecs, PayloadCodec};
 use adit_client::connection::Connection;
 use adit_client::input::Input;
 use adit_client::metadata::{Header, Headers, Route, Selector, metadata};
 use adit_client::schema::{Cache, Sources};
-use adit_client::target::{MethodName, Target};
-use adit_client::tls::Trust;
+use adit_client::target::MethodName;
 use anyhow::{Context as _, bail};
 use bytesize::ByteSize;
 use clap::builder::PossibleValuesParser;
@@ -25,6 +24,7 @@ use tokio::time::Instant;
 use tonic::codec::CompressionEncoding;
 use tonic::metadata::MetadataMap;
 
+use crate::server::ServerArgs;
 use report::Report;
 
 /// What a failed call's exit code is counted from: the gRPC status is added to it.
@@ -36,15 +36,8 @@ pub(crate) struct CallArgs {
     /// The method, as in routeguide.RouteGuide/GetFeature
     #[arg(value_name = "PACKAGE.SERVICE/METHOD")]
     method: MethodName,
-    /// The hub's port for clients, or any gRPC server: http://HOST:PORT or https://HOST:PORT
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9090")]
-    hub: Target,
-    /// Directory with the CA that an https server's certificate is from (ca.pem), as `adit certs` writes it [default: the system's CAs]
-    #[arg(long, value_name = "DIR")]
-    certs: Option<PathBuf>,
-    /// Present the certificate client-NAME.pem of that directory
-    #[arg(long, requires = "certs")]
-    name: Option<ClientName>,
+    #[command(flatten)]
+    server: ServerArgs,
     /// Call the service of this agent
     #[arg(long, value_name = "ID", conflicts_with = "select")]
     agent: Option<AgentId>,
@@ -149,10 +142,6 @@ pub(crate) async fn run(args: CallArgs) -> anyhow::Result<ExitCode> {
     let started = Instant::now();
     // A time further off than the clock can tell is as good as none.
     let deadline = args.timeout.and_then(|timeout| started.checked_add(timeout));
-    let trust = args.certs.clone().map_or(Trust::System, |dir| Trust::Certs {
-        dir,
-        name: args.name.clone(),
-    });
     let output_codec = output_codec(&args)?;
     let call = Call {
         input: args.data.clone(),
@@ -173,8 +162,8 @@ pub(crate) async fn run(args: CallArgs) -> anyhow::Result<ExitCode> {
     let connect_timeout = args
         .timeout
         .map_or(args.connect_timeout, |timeout| timeout.min(args.connect_timeout));
-    let connection = Connection::open(&args.hub, &trust, connect_timeout).await?;
-    report.connected(&args.hub, started.elapsed());
+    let connection = Connection::open(&args.server.hub, &args.server.trust(), connect_timeout).await?;
+    report.connected(&args.server.hub, started.elapsed());
 
     let mut out = tokio::io::stdout();
     let called = if args.template {

@@ -1,13 +1,11 @@
 //! `adit connect`: a local port that is one agent, or a target beside it.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use adit_agent::{LocalPort, LocalTcpPort, RawTarget, Upstream, UpstreamAddr};
-use adit_certs::{AgentId, ClientName};
-use adit_client::target::Target;
+use adit_certs::AgentId;
 use adit_client::tls::Trust;
 use adit_proto::raw::ALPN;
 use anyhow::{Context as _, bail};
@@ -16,6 +14,7 @@ use tracing::{info, warn};
 
 use crate::logging;
 use crate::process::signals::Stopping;
+use crate::server::ServerArgs;
 
 /// Arguments of `adit connect`.
 #[derive(Debug, clap::Args)]
@@ -38,18 +37,11 @@ pub(crate) struct ConnectArgs {
     /// Carry raw TCP instead: connections to HOST:PORT, as the agent allows it and from its machine
     #[arg(long, value_name = "TARGET", requires = "via")]
     tcp: Option<RawTarget>,
-    /// The hub's port for raw TCP (adit hub --tcp), with TLS where --certs is given
+    /// The hub's port for raw TCP (adit hub --tcp), with TLS where certificates are named
     #[arg(long, value_name = "HOST:PORT", requires = "tcp", conflicts_with = "hub")]
     via: Option<RawTarget>,
-    /// The hub's port for clients: http://HOST:PORT or https://HOST:PORT
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9090")]
-    hub: Target,
-    /// Directory with the CA that the certificate of a hub with TLS is from (ca.pem), as `adit certs` writes it [default: the system's CAs]
-    #[arg(long, value_name = "DIR")]
-    certs: Option<PathBuf>,
-    /// Present the certificate client-NAME.pem of that directory
-    #[arg(long, requires = "certs")]
-    name: Option<ClientName>,
+    #[command(flatten)]
+    server: ServerArgs,
     /// How long running calls may take to end after SIGINT or SIGTERM. A second signal stops at once
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
     drain_timeout: Duration,
@@ -73,7 +65,7 @@ pub(crate) async fn run(args: ConnectArgs) -> anyhow::Result<()> {
     let port = port.with_context(|| cannot_listen(&args))?;
     let stopping = Stopping::on_signals(args.drain_timeout)?;
     warn_if_reachable(&args);
-    info!(listen = %port.local_addr()?, agent = %args.agent, hub = %args.hub, "the port is open");
+    info!(listen = %port.local_addr()?, agent = %args.agent, hub = %args.server.hub, "the port is open");
     port.serve(stopping.drain(), stopping.stop(), args.drain_timeout)
         .await;
     stopping.last_words().await;
@@ -82,13 +74,13 @@ pub(crate) async fn run(args: ConnectArgs) -> anyhow::Result<()> {
 
 /// Serves a port for raw TCP.
 async fn raw(args: &ConnectArgs, target: &RawTarget, via: &RawTarget) -> anyhow::Result<()> {
-    let tls = match args.certs {
-        Some(_) => {
-            let mut config = ClientConfig::clone(&*trust(args).client_config()?);
+    let tls = match args.server.trust() {
+        Trust::System => None,
+        trust => {
+            let mut config = ClientConfig::clone(&*trust.client_config()?);
             config.alpn_protocols = vec![ALPN.to_vec()];
             Some(Arc::new(config))
         }
-        None => None,
     };
     logging::start();
     let port = LocalTcpPort::bind(args.listen, via.clone(), tls, &args.agent, target).await;
@@ -119,26 +111,19 @@ fn cannot_listen(args: &ConnectArgs) -> String {
     )
 }
 
-fn trust(args: &ConnectArgs) -> Trust {
-    args.certs.clone().map_or(Trust::System, |dir| Trust::Certs {
-        dir,
-        name: args.name.clone(),
-    })
-}
-
 /// The hub, which is dialled when a call needs it.
 fn hub(args: &ConnectArgs) -> anyhow::Result<Upstream> {
-    let tls = match args.hub.is_tls() {
-        true => Some(trust(args).client_config()?),
+    let tls = match args.server.hub.is_tls() {
+        true => Some(args.server.trust().client_config()?),
         false => None,
     };
-    let mut url = args.hub.to_string();
-    if !args.hub.is_tls() && args.hub.origin().port_u16().is_none() {
+    let mut url = args.server.hub.to_string();
+    if !args.server.hub.is_tls() && args.server.hub.origin().port_u16().is_none() {
         url.push_str(":80");
     }
     let UpstreamAddr { target, .. } = url
         .parse()
-        .with_context(|| format!("--hub {} cannot be dialled", args.hub))?;
+        .with_context(|| format!("--hub {} cannot be dialled", args.server.hub))?;
     Ok(Upstream::hub(target, tls))
 }
 

@@ -28,6 +28,8 @@ mod logging;
 mod manual;
 mod process;
 #[cfg(feature = "client")]
+mod server;
+#[cfg(feature = "client")]
 mod status;
 
 use std::process::ExitCode;

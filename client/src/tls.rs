@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use adit_certs::{
     ClientName, CredentialFiles, Credentials, LoadError, NoSystemRoots, Role, TlsError, TrustStore,
-    upstream_config,
+    load_certified_key, upstream_config,
 };
 use rustls::ClientConfig;
 
@@ -25,6 +25,13 @@ pub enum Trust {
         /// Whose certificate to present.
         name: Option<ClientName>,
     },
+    /// Files that may be anybody's.
+    Files {
+        /// The CAs that are trusted; the operating system's unless there are others.
+        ca: Option<PathBuf>,
+        /// The certificate to present, and its private key.
+        own: Option<(PathBuf, PathBuf)>,
+    },
 }
 
 /// Why there are no settings.
@@ -37,16 +44,24 @@ pub enum TrustError {
     #[error(transparent)]
     Tls(#[from] TlsError),
     /// The operating system trusts nobody.
-    #[error("{0}, in a folder named with --certs")]
+    #[error("{0}, in a folder named with --certs or a file named with --ca")]
     NoSystemRoots(#[from] NoSystemRoots),
 }
 
 impl Trust {
-    /// The settings, for HTTP/2 over TLS 1.3; for the system's CAs, whose servers are anybody's, over
-    /// TLS 1.2 as well.
+    /// The settings, for HTTP/2 over TLS 1.3; where the servers may be
+    /// anybody's, over TLS 1.2 as well.
     pub fn client_config(&self) -> Result<Arc<ClientConfig>, TrustError> {
         let mut config = match self {
             Self::System => upstream_config(&TrustStore::system()?, None)?,
+            Self::Files { ca, own } => {
+                let store = match ca {
+                    Some(ca) => TrustStore::load(ca)?,
+                    None => TrustStore::system()?,
+                };
+                let own = own.as_ref().map(|(cert, key)| load_certified_key(cert, key));
+                upstream_config(&store, own.transpose()?)?
+            }
             Self::Certs { dir, name: None } => TrustStore::load(&ca_file(dir))?.client_config()?,
             Self::Certs {
                 dir,
