@@ -17,6 +17,8 @@ use serde::Serialize;
 use tokio::io::AsyncWriteExt as _;
 use tonic::{Code, Request, Status};
 
+use crate::colour::{Colours, Tone};
+
 /// Where a hub's admin port is unless `--admin` says otherwise.
 pub(crate) const DEFAULT: &str = "http://127.0.0.1:9091";
 
@@ -171,43 +173,100 @@ fn plain(json: String) -> String {
     plain
 }
 
+/// What stands in a column of a line.
+#[derive(Debug)]
+pub(crate) struct Cell {
+    text: String,
+    tone: Option<Tone>,
+}
+
+impl Cell {
+    /// A text that has a colour where there are any.
+    pub(crate) fn toned(tone: Tone, text: impl Into<String>) -> Self {
+        Self {
+            text: text.into(),
+            tone: Some(tone),
+        }
+    }
+}
+
+impl From<String> for Cell {
+    fn from(text: String) -> Self {
+        Self { text, tone: None }
+    }
+}
+
 /// Lines of cells, printed in columns.
 #[derive(Debug)]
-pub(crate) struct Table(Vec<Vec<String>>);
+pub(crate) struct Table(Vec<Vec<Cell>>);
 
 impl Table {
     pub(crate) fn new(heads: &[&str]) -> Self {
-        Self(vec![heads.iter().map(|&head| head.to_owned()).collect()])
+        let heads = heads.iter().map(|&head| Cell::toned(Tone::Name, head));
+        Self(vec![heads.collect()])
     }
 
     /// Adds a line. What a terminal would obey is escaped, and a cell that has nothing to show is a dash, so that each
     /// line has as many words as the first.
-    pub(crate) fn row<const N: usize>(&mut self, cells: [String; N]) {
-        let shown = cells.map(|cell| match cell.is_empty() {
-            true => "-".to_owned(),
-            false => printable(&cell),
+    pub(crate) fn row<const N: usize>(&mut self, cells: [Cell; N]) {
+        let shown = cells.map(|Cell { text, tone }| Cell {
+            text: match text.is_empty() {
+                true => "-".to_owned(),
+                false => printable(&text),
+            },
+            tone,
         });
         self.0.push(shown.into());
+    }
+
+    /// The lines, none of them wider than `columns`.
+    pub(crate) fn lines(&self, colours: Colours, columns: usize) -> Vec<String> {
+        let mut widths = Vec::new();
+        for row in &self.0 {
+            widths.resize(widths.len().max(row.len()), 0);
+            for (width, cell) in widths.iter_mut().zip(row) {
+                *width = cell.text.chars().count().max(*width);
+            }
+        }
+        let line = |row: &Vec<Cell>| {
+            let (mut line, mut used, mut blank) = (String::new(), 0, 0);
+            for (cell, &width) in row.iter().zip(&widths) {
+                let text: String = cell
+                    .text
+                    .chars()
+                    .take(columns.saturating_sub(used + blank))
+                    .collect();
+                if text.is_empty() {
+                    break;
+                }
+                line.push_str(&" ".repeat(blank));
+                let length = text.chars().count();
+                used += blank + length;
+                blank = width + 2 - cell.text.chars().count();
+                line.push_str(&match cell.tone {
+                    Some(tone) => colours.paint(tone, text),
+                    None => text,
+                });
+            }
+            line
+        };
+        self.0.iter().map(line).collect()
+    }
+
+    /// All of it, for standard output.
+    pub(crate) fn shown(&self) -> String {
+        self.text(Colours::of(&io::stdout()))
+    }
+
+    fn text(&self, colours: Colours) -> String {
+        let lines = self.lines(colours, usize::MAX);
+        lines.into_iter().map(|line| line + "\n").collect()
     }
 }
 
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut widths = Vec::new();
-        for row in &self.0 {
-            widths.resize(widths.len().max(row.len()), 0);
-            for (width, cell) in widths.iter_mut().zip(row) {
-                *width = cell.chars().count().max(*width);
-            }
-        }
-        for row in &self.0 {
-            let mut line = String::new();
-            for (cell, &width) in row.iter().zip(&widths) {
-                line.push_str(&format!("{cell:width$}  "));
-            }
-            writeln!(f, "{}", line.trim_end())?;
-        }
-        Ok(())
+        f.write_str(&self.text(Colours::NONE))
     }
 }
 
@@ -219,6 +278,15 @@ pub(crate) fn state(link: &Link) -> &'static str {
         State::Suspect => "suspect",
         State::Draining => "draining",
     }
+}
+
+/// The same for a table.
+pub(crate) fn state_cell(link: &Link) -> Cell {
+    let tone = match link.state() {
+        State::Ready => Tone::Good,
+        State::Unspecified | State::Suspect | State::Draining => Tone::Odd,
+    };
+    Cell::toned(tone, state(link))
 }
 
 /// How long ago a time of the hub's was. Its clock may be ahead of this one: never less than nothing.
@@ -255,20 +323,59 @@ pub(crate) fn short(duration: Duration) -> String {
     }
 }
 
+/// A duration in its two largest units, in words: `2 hours 13 minutes`.
+pub(crate) fn in_words(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    let units = [
+        (seconds / 86_400, "day"),
+        (seconds / 3600 % 24, "hour"),
+        (seconds / 60 % 60, "minute"),
+        (seconds % 60, "second"),
+    ];
+    let first = units.iter().position(|(count, _)| *count > 0).unwrap_or(3);
+    let words: Vec<String> = (units.iter().skip(first).take(2))
+        .enumerate()
+        .filter(|(n, (count, _))| *n == 0 || *count > 0)
+        .map(|(_, (count, unit))| format!("{count} {unit}{}", if *count == 1 { "" } else { "s" }))
+        .collect();
+    words.join(" ")
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
-    use super::{Table, plain, short};
+    use super::{Cell, Colours, Table, Tone, in_words, plain, short};
 
     #[test]
     fn a_table_has_columns_and_nothing_that_a_terminal_obeys() {
         let mut table = Table::new(&["AGENT", "VERSION", "LABELS"]);
-        table.row(["site-7".to_owned(), "\u{1b}[31m".to_owned(), String::new()]);
+        table.row([
+            "site-7".to_owned().into(),
+            "\u{1b}[31m".to_owned().into(),
+            String::new().into(),
+        ]);
         assert_eq!(
             table.to_string(),
             "AGENT   VERSION     LABELS\nsite-7  \\u{1b}[31m  -\n"
         );
+    }
+
+    #[test]
+    fn colours_take_no_room() {
+        let mut table = Table::new(&["A", "B"]);
+        table.row([Cell::toned(Tone::Bad, "no"), "x".to_owned().into()]);
+        let lines = table.lines(Colours::ALL, 80);
+        assert_eq!(
+            lines,
+            [
+                "\u{1b}[1mA\u{1b}[0m   \u{1b}[1mB\u{1b}[0m",
+                "\u{1b}[31mno\u{1b}[0m  x"
+            ]
+        );
+        assert_eq!(table.lines(Colours::NONE, 80), ["A   B", "no  x"]);
+        assert_eq!(table.lines(Colours::NONE, 4), ["A", "no"]);
+        assert_eq!(table.lines(Colours::NONE, 1), ["A", "n"]);
     }
 
     #[test]
@@ -284,5 +391,18 @@ mod tests {
         let ages = [0, 59, 61, 3600, 8000, 90_000, 31 * 86_400];
         let shown = ages.map(|seconds| short(Duration::from_secs(seconds)));
         assert_eq!(shown, ["0s", "59s", "1m1s", "1h0m", "2h13m", "1d1h", "31d0h"]);
+        let words = ages.map(|seconds| in_words(Duration::from_secs(seconds)));
+        assert_eq!(
+            words,
+            [
+                "0 seconds",
+                "59 seconds",
+                "1 minute 1 second",
+                "1 hour",
+                "2 hours 13 minutes",
+                "1 day 1 hour",
+                "31 days"
+            ]
+        );
     }
 }

@@ -1,168 +1,49 @@
-//! `adit call`: one gRPC call from the command line.
+//! `adit call`: a gRPC call from the command line, of one agent or of many.
 
+mod arguments;
+mod fleet;
 mod report;
 
-use std::io::IsTerminal as _;
-use std::path::PathBuf;
+use std::io::{ErrorKind, IsTerminal as _};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
-use adit_certs::AgentId;
 use adit_client::call::{Call, CallError};
 use adit_client::codec::{Codecs, PayloadCodec};
 use adit_client::connection::Connection;
 use adit_client::input::Input;
-use adit_client::metadata::{Header, Headers, Route, Selector, metadata};
-use adit_client::schema::{Cache, Sources};
-use adit_client::target::MethodName;
+use adit_client::metadata::{Header, Route, metadata};
+use adit_client::schema::Cache;
 use anyhow::{Context as _, bail};
-use bytesize::ByteSize;
-use clap::builder::PossibleValuesParser;
 use etcetera::BaseStrategy as _;
 use tokio::time::Instant;
-use tonic::codec::CompressionEncoding;
-use tonic::metadata::MetadataMap;
 
-use crate::server::ServerArgs;
+pub(crate) use arguments::CallArgs;
 use report::Report;
 
 /// What a failed call's exit code is counted from: the gRPC status is added to it.
 const EXIT_FAILED_CALL: u8 = 64;
 
-/// Arguments of `adit call`.
-#[derive(Debug, clap::Args)]
-pub(crate) struct CallArgs {
-    /// The method, as in routeguide.RouteGuide/GetFeature
-    #[arg(value_name = "PACKAGE.SERVICE/METHOD")]
-    method: MethodName,
-    #[command(flatten)]
-    server: ServerArgs,
-    /// Call the service of this agent
-    #[arg(long, value_name = "ID", conflicts_with = "select")]
-    agent: Option<AgentId>,
-    /// Call the service of an agent that has these labels: region=eu,tier=edge
-    #[arg(long, value_name = "KEY=VALUE")]
-    select: Option<Selector>,
-    /// The requests: DATA itself, @FILE, or @- for standard input; several, one after the other, for a method that
-    /// takes a stream. Without it, a method that takes one message gets an empty one
-    #[arg(short, long, value_name = "DATA")]
-    data: Option<Input>,
-    /// Describe the method with a .proto file rather than by asking the server; what it does not describe is asked. May
-    /// be repeated
-    #[arg(long, value_name = "FILE")]
-    proto: Vec<PathBuf>,
-    /// Where files that a .proto file imports are looked for, before its own folder. May be repeated
-    #[arg(short = 'I', long, value_name = "DIR", requires = "proto")]
-    import_path: Vec<PathBuf>,
-    /// The same with a descriptor set, as protoc and buf write it. May be repeated
-    #[arg(long, value_name = "FILE")]
-    descriptor_set: Vec<PathBuf>,
-    /// Never ask the server to describe the method
-    #[arg(long)]
-    no_reflection: bool,
-    /// Neither use nor keep what an earlier call has learnt of the method
-    #[arg(long)]
-    no_cache: bool,
-    /// Metadata to send, 'key: value'; base64 where the key ends in -bin; @FILE has an entry in each line. May be repeated
-    #[arg(
-        short = 'H',
-        long,
-        visible_alias = "metadata",
-        value_name = "KEY: VALUE",
-        value_delimiter = '\n'
-    )]
-    header: Vec<Headers>,
-    /// How long everything may take, such as 10s; the server is told what is left of it [default: no limit]
-    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
-    timeout: Option<Duration>,
-    /// How long connecting may take
-    #[arg(
-        long,
-        value_name = "DURATION",
-        default_value = "10s",
-        value_parser = humantime::parse_duration
-    )]
-    connect_timeout: Duration,
-    /// The longest message, of the input and of the wire
-    #[arg(long, value_name = "SIZE", default_value = "64MiB")]
-    max_message_size: ByteSize,
-    /// Compress the requests; answers may be compressed in any case
-    #[arg(long, value_name = "HOW")]
-    compress: Option<Compression>,
-    /// How often to try again: where no service can have seen the call, or where it says when to
-    #[arg(long, value_name = "TIMES", default_value_t = 0)]
-    retry: u32,
-    /// Make no call: print an empty request of the method, every field of it, as --output says
-    #[arg(long, conflicts_with = "data")]
-    template: bool,
-    /// Tell on standard error what happens: metadata of both directions, and how long each step takes
-    #[arg(short, long)]
-    verbose: bool,
-    /// How requests are written [default: as the file's name or its beginning says], and answers too unless --output
-    /// says otherwise [default: json]
-    #[arg(long, value_parser = PossibleValuesParser::new(Codecs::standard().names()))]
-    format: Option<String>,
-    /// How answers are written
-    #[arg(
-        short,
-        long,
-        value_name = "FORMAT",
-        value_parser = PossibleValuesParser::new(Codecs::standard().names())
-    )]
-    output: Option<String>,
-    /// Leave out fields of the requests that their type does not have; otherwise they are errors
-    #[arg(long)]
-    allow_unknown: bool,
-    /// Print fields that have their default too
-    #[arg(long)]
-    emit_defaults: bool,
-}
-
-/// What `--compress` takes.
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
-enum Compression {
-    Gzip,
-    Zstd,
-}
-
-impl From<Compression> for CompressionEncoding {
-    fn from(compression: Compression) -> Self {
-        match compression {
-            Compression::Gzip => Self::Gzip,
-            Compression::Zstd => Self::Zstd,
-        }
-    }
-}
-
-/// Makes the call. Answers go to standard output, and nothing else does.
+/// Makes the call, or with `--all` one to each agent. Answers go to standard output, and nothing else does.
 ///
 /// The exit code is 0, or 64 and the status of a call that failed; that is told on standard error.
 pub(crate) async fn run(args: CallArgs) -> anyhow::Result<ExitCode> {
+    if args.all {
+        return fleet::run(&args).await;
+    }
     let started = Instant::now();
-    // A time further off than the clock can tell is as good as none.
-    let deadline = args.timeout.and_then(|timeout| started.checked_add(timeout));
-    let output_codec = output_codec(&args)?;
+    let agent = args.agent.clone().map(Route::Agent);
     let call = Call {
-        input: args.data.clone(),
-        input_codec: input_codec(&args)?,
-        allow_unknown: args.allow_unknown,
-        output_codec,
-        emit_defaults: args.emit_defaults,
-        schema: Arc::new(sources(&args)?),
-        max_message_size: usize::try_from(args.max_message_size.as_u64()).unwrap_or(usize::MAX),
-        compress: args.compress.map(Into::into),
-        retries: args.retry,
-        metadata: sent_metadata(&args),
-        deadline,
-        ..Call::new(args.method.clone())
+        output_codec: output_codec(&args)?,
+        // A time further off than the clock can tell is as good as none.
+        deadline: args.timeout.and_then(|timeout| started.checked_add(timeout)),
+        ..call(
+            &args,
+            agent.or_else(|| args.select.clone().map(Route::Select)).as_ref(),
+        )?
     };
-    let report = Report::new(args.verbose, &call.metadata);
-
-    let connect_timeout = args
-        .timeout
-        .map_or(args.connect_timeout, |timeout| timeout.min(args.connect_timeout));
-    let connection = Connection::open(&args.server.hub, &args.server.trust(), connect_timeout).await?;
+    let report = Report::new(args.verbose, None, &call.metadata);
+    let connection = connect(&args).await?;
     report.connected(&args.server.hub, started.elapsed());
 
     let mut out = tokio::io::stdout();
@@ -177,40 +58,50 @@ pub(crate) async fn run(args: CallArgs) -> anyhow::Result<ExitCode> {
     };
     match called {
         Ok(()) => Ok(ExitCode::SUCCESS),
-        // Whoever read the answers has enough of them.
-        Err(CallError::Output(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => {
-            Ok(ExitCode::FAILURE)
-        }
-        Err(error) => {
-            let code = error.failure().map(|failure| failure.status().code());
-            let error = error.into();
-            match code.map(|code| u8::try_from(code as i32)) {
-                Some(Ok(status)) => {
-                    crate::process::complain(&error);
-                    Ok(ExitCode::from(EXIT_FAILED_CALL.saturating_add(status)))
-                }
-                _ => Err(error),
+        Err(error) if is_enough(&error) => Ok(ExitCode::FAILURE),
+        Err(error) => match status(&error) {
+            Some(status) => {
+                crate::process::complain(&error.into());
+                Ok(ExitCode::from(EXIT_FAILED_CALL.saturating_add(status)))
             }
-        }
+            None => Err(error.into()),
+        },
     }
 }
 
-fn sent_metadata(args: &CallArgs) -> MetadataMap {
-    let agent = args.agent.clone().map(Route::Agent);
-    let route = agent.or_else(|| args.select.clone().map(Route::Select));
+/// The call as the arguments have it, with answers as JSON and no limit of time.
+fn call(args: &CallArgs, route: Option<&Route>) -> anyhow::Result<Call> {
     let headers: Vec<Header> = args.header.iter().flat_map(|headers| headers.0.clone()).collect();
-    metadata(&headers, route.as_ref())
+    let cache = if args.no_cache { None } else { cache() };
+    Ok(Call {
+        input: args.data.clone(),
+        input_codec: input_codec(args)?,
+        allow_unknown: args.allow_unknown,
+        emit_defaults: args.emit_defaults,
+        schema: Arc::new(args.schema.sources()?.with_cache(cache)),
+        max_message_size: usize::try_from(args.max_message_size.as_u64()).unwrap_or(usize::MAX),
+        compress: args.compress.map(Into::into),
+        retries: args.retry,
+        metadata: metadata(&headers, route),
+        ..Call::new(args.method.clone())
+    })
 }
 
-/// Where the method's description comes from.
-fn sources(args: &CallArgs) -> anyhow::Result<Sources> {
-    let sources = Sources::reflection()
-        .with_files(&args.proto, &args.import_path, &args.descriptor_set)?
-        .with_cache(if args.no_cache { None } else { cache() });
-    Ok(match args.no_reflection {
-        true => sources.without_reflection(),
-        false => sources,
-    })
+async fn connect(args: &CallArgs) -> anyhow::Result<Connection> {
+    let within = args
+        .timeout
+        .map_or(args.connect_timeout, |timeout| timeout.min(args.connect_timeout));
+    Ok(Connection::open(&args.server.hub, &args.server.trust(), within).await?)
+}
+
+/// True if whoever read the answers has enough of them.
+fn is_enough(error: &CallError) -> bool {
+    matches!(error, CallError::Output(error) if error.kind() == ErrorKind::BrokenPipe)
+}
+
+/// The gRPC status of a call that failed with one.
+fn status(error: &CallError) -> Option<u8> {
+    u8::try_from(error.failure()?.status().code() as i32).ok()
 }
 
 /// The folder for what can be learnt again, if this user has one.

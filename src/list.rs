@@ -10,8 +10,9 @@ use adit_proto::hub::v1::link::State;
 use anyhow::bail;
 use serde::Serialize;
 
-use crate::admin::{self, Admin, Output, Table};
+use crate::admin::{self, Admin, Cell, Output, Table};
 use crate::agents::not_connected;
+use crate::colour::Tone;
 
 /// Arguments of `adit list`.
 #[derive(Debug, clap::Args)]
@@ -58,7 +59,7 @@ pub(crate) async fn run(args: ListArgs) -> anyhow::Result<ExitCode> {
         .await?;
     let services = services(&links);
     admin::print(&match args.output {
-        Output::Table => table(&services).to_string(),
+        Output::Table => table(&services).shown(),
         Output::Json => {
             let objects = services.iter().map(|(&service, agents)| Service {
                 service,
@@ -104,9 +105,12 @@ fn table(services: &Services<'_>) -> Table {
     for (service, agents) in services {
         for (&agent, &serving) in agents {
             table.row([
-                service.unwrap_or("?").to_owned(),
-                agent.to_owned(),
-                if serving { "yes" } else { "no" }.to_owned(),
+                service.unwrap_or("?").to_owned().into(),
+                agent.to_owned().into(),
+                match serving {
+                    true => Cell::toned(Tone::Good, "yes"),
+                    false => Cell::toned(Tone::Bad, "no"),
+                },
             ]);
         }
     }

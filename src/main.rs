@@ -10,6 +10,8 @@ mod arguments;
 #[cfg(feature = "client")]
 mod call;
 mod certs;
+#[cfg(feature = "client")]
+mod colour;
 mod config;
 #[cfg(all(feature = "agent", feature = "client"))]
 mod connect;
@@ -27,6 +29,8 @@ mod list;
 mod logging;
 mod manual;
 mod process;
+#[cfg(feature = "client")]
+mod schema;
 #[cfg(feature = "client")]
 mod server;
 #[cfg(feature = "client")]

@@ -1,14 +1,14 @@
 //! `adit status`: how a hub is.
 
 use std::process::ExitCode;
-use std::time::Duration;
 
 use adit_client::status::printable;
 use adit_client::target::Target;
 use adit_proto::hub::v1::{GetStatusRequest, Status};
 use serde::Serialize;
 
-use crate::admin::{self, Admin, Output, age, rfc3339, short};
+use crate::admin::{self, Admin, Output, age, in_words, rfc3339};
+use crate::colour::{Colours, Tone};
 
 /// Arguments of `adit status`.
 #[derive(Debug, clap::Args)]
@@ -77,7 +77,11 @@ fn state(status: &Status) -> &'static str {
 }
 
 fn lines(status: &Status) -> String {
-    let uptime = age(status.started_at).map_or_else(|| "?".to_owned(), |uptime: Duration| short(uptime));
+    let uptime = age(status.started_at).map_or_else(|| "?".to_owned(), in_words);
+    let tone = match status.draining {
+        true => Tone::Odd,
+        false => Tone::Good,
+    };
     format!(
         "\
 state         {}
@@ -89,7 +93,7 @@ links         {}
 clients       {}
 calls         {} in flight, {} waiting for an agent
 ",
-        state(status),
+        Colours::of(&std::io::stdout()).paint(tone, state(status)),
         printable(&status.version),
         printable(&status.trust_domain),
         status.agents,

@@ -8,7 +8,7 @@ use std::io::{self, Read};
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use prost_reflect::{DynamicMessage, MessageDescriptor};
 use tokio::sync::mpsc;
 
@@ -28,6 +28,13 @@ pub enum Input {
     File(PathBuf),
     /// Standard input.
     Stdin,
+    /// What has been read of an input: see [`Input::hold`].
+    Held {
+        /// All of it.
+        bytes: Bytes,
+        /// What was read.
+        of: Box<Input>,
+    },
 }
 
 impl FromStr for Input {
@@ -48,7 +55,37 @@ impl fmt::Display for Input {
             Self::Inline(_) => f.write_str("the data given"),
             Self::File(path) => write!(f, "{}", path.display()),
             Self::Stdin => f.write_str("standard input"),
+            Self::Held { of, .. } => of.fmt(f),
         }
+    }
+}
+
+impl Input {
+    /// The same input, read to its end, so that several calls can be given it: a pipe can be read once.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be read, or has more than `limit` bytes.
+    pub async fn hold(self, limit: usize) -> Result<Self, InputError> {
+        if matches!(self, Self::Inline(_) | Self::Held { .. }) {
+            return Ok(self);
+        }
+        let failed = |source| InputError::Read {
+            input: self.clone(),
+            source,
+        };
+        let mut pieces = Pieces::open(&self).map_err(failed)?;
+        let mut all = BytesMut::new();
+        while let Some(piece) = pieces.next().await.map_err(failed)? {
+            if all.len() + piece.len() > limit {
+                return Err(InputError::TooLong { input: self, limit });
+            }
+            all.extend_from_slice(&piece);
+        }
+        Ok(Self::Held {
+            bytes: all.freeze(),
+            of: Box::new(self),
+        })
     }
 }
 
@@ -62,6 +99,16 @@ pub enum InputError {
         input: Input,
         /// What the operating system says.
         source: io::Error,
+    },
+    /// All of it was to be held, and that is too much.
+    #[error(
+        "{input} has more than {limit} bytes, and all of it is held for several calls; --max-message-size takes more"
+    )]
+    TooLong {
+        /// What was read.
+        input: Input,
+        /// How much is held.
+        limit: usize,
     },
     /// The bytes are not a message of the method.
     #[error("{input}, {source}")]
@@ -151,6 +198,7 @@ impl Pieces {
                 Self::read(file)
             }
             Input::Stdin => Self::read(io::stdin()),
+            Input::Held { bytes, .. } => Ok(Self::Whole(Some(bytes.clone()))),
         }
     }
 

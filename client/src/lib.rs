@@ -20,7 +20,7 @@ pub mod input;
 pub mod metadata;
 pub mod schema;
 pub mod status;
-mod suggest;
+pub mod suggest;
 pub mod target;
 pub mod template;
 pub mod tls;

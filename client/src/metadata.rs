@@ -53,6 +53,13 @@ impl Route {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Selector(AsciiMetadataValue);
 
+impl std::fmt::Display for Selector {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // It was made from a text.
+        f.write_str(self.0.to_str().unwrap_or_default())
+    }
+}
+
 /// A text is not a list of labels.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error(

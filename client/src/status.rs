@@ -64,8 +64,7 @@ impl Failure {
 impl Failure {
     /// True if the hub or the agent is certain that no service has seen the call.
     pub fn is_undelivered(&self) -> bool {
-        let delivered = self.status.metadata().get(DELIVERED);
-        self.tunnel_reason().is_some() && delivered.is_some_and(|value| value == "no")
+        self.delivered() == Some("no")
     }
 }
 
@@ -88,12 +87,7 @@ impl fmt::Display for Failure {
             write!(f, ": {}", printable(self.status.message()))?;
         }
         if let Some(reason) = self.tunnel_reason() {
-            let delivered = self
-                .status
-                .metadata()
-                .get(DELIVERED)
-                .and_then(|value| value.to_str().ok());
-            write!(f, "\n  {}", attribution(reason, delivered))?;
+            write!(f, "\n  {}", attribution(reason, self.delivered()))?;
         }
         for detail in self.details() {
             write!(f, "\n  {detail}")?;
@@ -103,8 +97,14 @@ impl fmt::Display for Failure {
 }
 
 impl Failure {
+    /// Whether the service can have seen the call, where the hub or the agent says it: `no` or `maybe`.
+    pub fn delivered(&self) -> Option<&str> {
+        self.tunnel_reason()?;
+        self.status.metadata().get(DELIVERED)?.to_str().ok()
+    }
+
     /// The details that came with the status: those of `google.rpc` for people, others as JSON.
-    fn details(&self) -> Vec<String> {
+    pub fn details(&self) -> Vec<String> {
         if self.status.details().is_empty() {
             return Vec::new();
         }

@@ -6,7 +6,7 @@ const ALIKE: f64 = 0.8;
 const NAMES_LISTED: usize = 20;
 
 /// The known name that may have been meant.
-pub(crate) fn nearest<'a>(wanted: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub fn nearest<'a>(wanted: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     known
         .into_iter()
         .map(|name| (likeness(&wanted.to_lowercase(), &name.to_lowercase()), name))

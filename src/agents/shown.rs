@@ -6,7 +6,8 @@ use std::time::Duration;
 use adit_proto::hub::v1::Link;
 use serde::Serialize;
 
-use crate::admin::{Table, age, rfc3339, short, state};
+use crate::admin::{Cell, Table, age, rfc3339, short, state, state_cell};
+use crate::colour::Tone;
 
 /// As much of an instance's name as people need to tell a few apart.
 const SHORT_INSTANCE: usize = 8;
@@ -73,24 +74,26 @@ pub(super) fn table<'a>(links: impl IntoIterator<Item = &'a Link>) -> Table {
     ]);
     for link in links {
         table.row([
-            link.agent.clone(),
-            link.id.to_string(),
-            short_instance(link),
-            link.slot.to_string(),
-            state(link).to_owned(),
-            link.carrier.clone(),
+            link.agent.clone().into(),
+            link.id.to_string().into(),
+            short_instance(link).into(),
+            link.slot.to_string().into(),
+            state_cell(link),
+            link.carrier.clone().into(),
             round_trip_ms(link)
                 .map(|ms| format!("{ms:.1}ms"))
-                .unwrap_or_default(),
-            link.calls_in_flight.to_string(),
-            link.calls.to_string(),
-            age(link.connected_at).map(short).unwrap_or_default(),
-            link.version.clone(),
-            services(link),
+                .unwrap_or_default()
+                .into(),
+            link.calls_in_flight.to_string().into(),
+            link.calls.to_string().into(),
+            age(link.connected_at).map(short).unwrap_or_default().into(),
+            link.version.clone().into(),
+            services_cell(link),
             labels(link)
                 .map(|(key, value)| format!("{key}={value}"))
                 .collect::<Vec<_>>()
-                .join(","),
+                .join(",")
+                .into(),
         ]);
     }
     table
@@ -103,6 +106,15 @@ pub(super) fn services(link: &Link) -> String {
         (false, ..) => "?".to_owned(),
         (true, serving, count) if serving == count => count.to_string(),
         (true, serving, count) => format!("{serving}/{count}"),
+    }
+}
+
+fn services_cell(link: &Link) -> Cell {
+    let text = services(link);
+    match link {
+        _ if link.down => Cell::toned(Tone::Bad, text),
+        _ if link.services_known && link.serving_count < link.service_count => Cell::toned(Tone::Odd, text),
+        _ => text.into(),
     }
 }
 

@@ -8,6 +8,7 @@ use adit_proto::hub::v1::{Link, WatchLinksResponse};
 use serde::Serialize;
 
 use crate::admin::{self, state};
+use crate::colour::Colours;
 
 use super::shown::{Record, services, short_instance, table};
 
@@ -95,10 +96,10 @@ impl Known {
             terminal_size::terminal_size().map_or(SIZE, |(columns, rows)| (columns.0.into(), rows.0.into()));
         let mut links: Vec<&Link> = self.links.values().collect();
         links.sort_by_key(|link| (&link.agent, &link.instance, link.slot, link.id));
-        let table = table(links).to_string();
+        let lines = table(links).lines(Colours::of(&std::io::stdout()), columns);
         let now = humantime::format_rfc3339_seconds(SystemTime::now());
         let title = format!("{title}, {} links, {now}", self.links.len());
-        let screen = page(&title, &table, columns, rows);
+        let screen = page(&title, &lines, columns, rows);
         // What was on the terminal goes the first time; later it is written over, which does not flicker.
         let begin = if self.drawn { "\x1b[H" } else { "\x1b[2J\x1b[H" };
         self.drawn = true;
@@ -106,17 +107,16 @@ impl Known {
     }
 }
 
-/// As much of a table as fits.
-fn page(title: &str, table: &str, columns: usize, rows: usize) -> String {
+/// As much of a table as fits. Its lines do.
+fn page(title: &str, lines: &[String], columns: usize, rows: usize) -> String {
     let cut = |line: &str| line.chars().take(columns).collect::<String>() + "\n";
-    let lines: Vec<&str> = table.lines().collect();
     // The title, and the line that the cursor stands on.
     let room = rows.saturating_sub(2).max(2);
     let mut page = cut(title);
     if lines.len() <= room {
-        page.extend(lines.iter().map(|line| cut(line)));
+        page.extend(lines.iter().map(|line| format!("{line}\n")));
     } else {
-        page.extend(lines.iter().take(room - 1).map(|line| cut(line)));
+        page.extend(lines.iter().take(room - 1).map(|line| format!("{line}\n")));
         page.push_str(&cut(&format!("and {} more", lines.len() + 1 - room)));
     }
     page
@@ -234,9 +234,9 @@ mod tests {
 
     #[test]
     fn a_page_fits_the_terminal() {
-        let table = "head\n1\n2\n3\n4\n";
-        assert_eq!(page("title", table, 80, 24), "title\nhead\n1\n2\n3\n4\n");
-        assert_eq!(page("title", table, 3, 5), "tit\nhea\n1\nand\n");
-        assert_eq!(page("title", table, 80, 5), "title\nhead\n1\nand 3 more\n");
+        let lines = ["head", "1", "2", "3", "4"].map(str::to_owned);
+        assert_eq!(page("title", &lines, 80, 24), "title\nhead\n1\n2\n3\n4\n");
+        assert_eq!(page("title", &lines, 3, 5), "tit\nhead\n1\nand\n");
+        assert_eq!(page("title", &lines, 80, 5), "title\nhead\n1\nand 3 more\n");
     }
 }

@@ -3,6 +3,7 @@
 use std::io::Write as _;
 use std::time::Duration;
 
+use adit_certs::AgentId;
 use adit_client::call::{CallError, Event, Outcome};
 use adit_client::schema::Origin;
 use adit_client::status::{name, printable};
@@ -16,11 +17,13 @@ const SECRETS: [&str; 3] = ["authorization", "cookie", "proxy-authorization"];
 /// Tells what happens, or nothing.
 pub(super) struct Report {
     verbose: bool,
+    /// Of several agents, the one that is told of.
+    agent: Option<AgentId>,
 }
 
 impl Report {
-    pub(super) fn new(verbose: bool, sent: &MetadataMap) -> Self {
-        let report = Self { verbose };
+    pub(super) fn new(verbose: bool, agent: Option<AgentId>, sent: &MetadataMap) -> Self {
+        let report = Self { verbose, agent };
         report.metadata("sent", '>', sent);
         report
     }
@@ -93,7 +96,12 @@ impl Report {
     fn line(&self, text: &str) {
         if self.verbose {
             // That nobody reads it is no reason to stop.
-            let _ = writeln!(std::io::stderr(), "* {}", text.replace('\n', "\n* "));
+            let begin = match &self.agent {
+                Some(agent) => format!("* {agent}: "),
+                None => "* ".to_owned(),
+            };
+            let text = text.replace('\n', &format!("\n{begin}"));
+            let _ = writeln!(std::io::stderr(), "{begin}{text}");
         }
     }
 }

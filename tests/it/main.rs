@@ -34,6 +34,7 @@ mod demo;
 mod failures;
 mod fidelity;
 mod flapping;
+mod fleet;
 mod flow;
 mod health_steering;
 mod hub_health;

@@ -42,7 +42,7 @@ pub enum Event<'a> {
 }
 
 /// How a call that succeeded went.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Outcome {
     /// The metadata that came before the answers.
     pub headers: MetadataMap,

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::process::{ExitStatus, Output, Stdio};
 
-use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncWriteExt as _, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
 
@@ -50,6 +50,21 @@ pub(crate) async fn output_with(arguments: &[&str], environment: &[(&str, &str)]
     let mut command = command(arguments);
     command.envs(environment.iter().copied());
     soon(command.output()).await.unwrap()
+}
+
+/// The same, with standard input.
+pub(crate) async fn output_of_input(arguments: &[&str], input: &str) -> Output {
+    let mut child = command(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    // It may have seen enough before the end.
+    let _ = stdin.write_all(input.as_bytes()).await;
+    drop(stdin);
+    soon(child.wait_with_output()).await.unwrap()
 }
 
 /// What is printed about a failure with `code`.
