@@ -12,7 +12,6 @@ use adit_client::call::{Call, CallError};
 use adit_client::codec::{Codecs, PayloadCodec};
 use adit_client::connection::Connection;
 use adit_client::input::Input;
-use adit_client::metadata::{Header, Route, metadata};
 use adit_client::schema::Cache;
 use anyhow::{Context as _, bail};
 use etcetera::BaseStrategy as _;
@@ -32,15 +31,12 @@ pub(crate) async fn run(args: CallArgs) -> anyhow::Result<ExitCode> {
         return fleet::run(&args).await;
     }
     let started = Instant::now();
-    let agent = args.agent.clone().map(Route::Agent);
     let call = Call {
+        metadata: args.route.metadata(),
         output_codec: output_codec(&args)?,
         // A time further off than the clock can tell is as good as none.
         deadline: args.timeout.and_then(|timeout| started.checked_add(timeout)),
-        ..call(
-            &args,
-            agent.or_else(|| args.select.clone().map(Route::Select)).as_ref(),
-        )?
+        ..call(&args)?
     };
     let report = Report::new(args.verbose, None, &call.metadata);
     let connection = connect(&args).await?;
@@ -69,9 +65,8 @@ pub(crate) async fn run(args: CallArgs) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// The call as the arguments have it, with answers as JSON and no limit of time.
-fn call(args: &CallArgs, route: Option<&Route>) -> anyhow::Result<Call> {
-    let headers: Vec<Header> = args.header.iter().flat_map(|headers| headers.0.clone()).collect();
+/// The call as the arguments have it, of nobody yet, with answers as JSON and no limit of time.
+fn call(args: &CallArgs) -> anyhow::Result<Call> {
     let cache = if args.no_cache { None } else { cache() };
     Ok(Call {
         input: args.data.clone(),
@@ -82,7 +77,6 @@ fn call(args: &CallArgs, route: Option<&Route>) -> anyhow::Result<Call> {
         max_message_size: usize::try_from(args.max_message_size.as_u64()).unwrap_or(usize::MAX),
         compress: args.compress.map(Into::into),
         retries: args.retry,
-        metadata: metadata(&headers, route),
         ..Call::new(args.method.clone())
     })
 }

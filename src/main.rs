@@ -17,6 +17,8 @@ mod config;
 mod connect;
 #[cfg(feature = "demo")]
 mod demo;
+#[cfg(feature = "client")]
+mod describe;
 #[cfg(feature = "hub")]
 mod hub;
 #[cfg(any(feature = "hub", feature = "agent"))]
@@ -29,6 +31,8 @@ mod list;
 mod logging;
 mod manual;
 mod process;
+#[cfg(feature = "client")]
+mod route;
 #[cfg(feature = "client")]
 mod schema;
 #[cfg(feature = "client")]
@@ -73,6 +77,9 @@ enum Command {
     /// Open a local port that is one agent, for clients that cannot set metadata, or a TCP target beside it
     #[cfg(all(feature = "agent", feature = "client"))]
     Connect(Box<connect::ConnectArgs>),
+    /// Print services, messages and whatever else has a name as proto source
+    #[cfg(feature = "client")]
+    Describe(Box<describe::DescribeArgs>),
     /// List services, and the agents that have them
     #[cfg(feature = "client")]
     List(list::ListArgs),
@@ -106,6 +113,8 @@ fn main() -> ExitCode {
         Command::Connect(args) => {
             process::run(process::Workers::One, connect::run(*args)).map(|()| ExitCode::SUCCESS)
         }
+        #[cfg(feature = "client")]
+        Command::Describe(args) => admin::ended(process::run(process::Workers::One, describe::run(*args))),
         #[cfg(feature = "client")]
         Command::List(args) => admin::ended(process::run(process::Workers::One, list::run(args))),
         #[cfg(feature = "client")]

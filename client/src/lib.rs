@@ -6,6 +6,7 @@
 //! - [`target`] and [`connection`]: where the server is, and one HTTP/2 connection to it ([`tls`]);
 //! - [`metadata`]: what is sent beside the messages, routing included;
 //! - [`schema`]: from a method's name to its descriptor, by files or asked of the server itself;
+//! - [`source`]: a descriptor as proto source, to be read;
 //! - [`template`]: an empty request to be filled in;
 //! - [`input`] and [`codec`]: bytes from a file or a pipe, cut into messages as they arrive;
 //! - [`call`]: opens the call, streams requests in and answers out ([`dynamic`] is what puts
@@ -19,6 +20,7 @@ pub mod dynamic;
 pub mod input;
 pub mod metadata;
 pub mod schema;
+pub mod source;
 pub mod status;
 pub mod suggest;
 pub mod target;

@@ -4,9 +4,11 @@
 mod bundled;
 mod cache;
 mod editions;
+mod explore;
 mod files;
 mod local;
 mod reflection;
+mod symbol;
 
 use std::path::PathBuf;
 
@@ -18,12 +20,14 @@ use crate::status::{Failure, printable};
 use crate::suggest;
 use crate::target::MethodName;
 pub use cache::{Cache, MAX_AGE as CACHE_MAX_AGE};
+pub use explore::Explorer;
 pub(crate) use files::Files;
 pub use files::SchemaError;
 #[cfg(test)]
 pub(crate) use local::DescriptorSet;
 pub use local::LocalError;
 use reflection::Reflection;
+pub use symbol::Symbol;
 
 /// How many names of what there is an error lists.
 const NAMES_LISTED: usize = 50;
@@ -113,6 +117,16 @@ pub enum ResolveError {
         /// The name asked for.
         method: String,
         /// What it has.
+        available: Vec<String>,
+    },
+    /// There is nothing of this name.
+    #[error("there is no {symbol:?}{}{}", meant(nearest.as_deref()), services(available))]
+    UnknownSymbol {
+        /// The name asked for.
+        symbol: String,
+        /// What may have been meant.
+        nearest: Option<String>,
+        /// The services that there are.
         available: Vec<String>,
     },
     /// The server does not describe its services.
@@ -247,6 +261,22 @@ fn method_in(files: Files, name: &MethodName) -> Result<MethodDescriptor, Resolv
         })
 }
 
+/// What may have been meant.
+fn meant(nearest: Option<&str>) -> String {
+    match nearest {
+        Some(name) => format!("; did you mean {}?", printable(name)),
+        None => String::new(),
+    }
+}
+
+/// The services that there are, where it is known.
+fn services(names: &[String]) -> String {
+    match names {
+        [] => String::new(),
+        names => format!("; the services are: {}", listed(names)),
+    }
+}
+
 /// What there is, and what of it may have been meant.
 fn list(what: &str, wanted: &str, names: &[String]) -> String {
     if names.is_empty() {
@@ -254,6 +284,10 @@ fn list(what: &str, wanted: &str, names: &[String]) -> String {
     }
     let hint = suggest::nearest(wanted, names.iter().map(String::as_str));
     let hint = hint.map_or_else(String::new, |name| format!("; did you mean {}?", printable(name)));
+    format!("{hint}; the {what} are: {}", listed(names))
+}
+
+fn listed(names: &[String]) -> String {
     let listed: Vec<_> = names
         .iter()
         .take(NAMES_LISTED)
@@ -263,5 +297,5 @@ fn list(what: &str, wanted: &str, names: &[String]) -> String {
         0 => String::new(),
         more => format!(" and {more} more"),
     };
-    format!("{hint}; the {what} are: {}{more}", listed.join(", "))
+    format!("{}{more}", listed.join(", "))
 }

@@ -3,16 +3,15 @@
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use adit_certs::AgentId;
 use adit_client::codec::Codecs;
 use adit_client::input::Input;
-use adit_client::metadata::{Headers, Selector};
 use adit_client::target::{MethodName, Target};
 use bytesize::ByteSize;
 use clap::builder::PossibleValuesParser;
 use tonic::codec::CompressionEncoding;
 
 use crate::admin;
+use crate::route::RouteArgs;
 use crate::schema::SchemaArgs;
 use crate::server::ServerArgs;
 
@@ -24,14 +23,10 @@ pub(crate) struct CallArgs {
     pub(super) method: MethodName,
     #[command(flatten)]
     pub(super) server: ServerArgs,
-    /// Call the service of this agent
-    #[arg(long, value_name = "ID", conflicts_with_all = ["select", "all"])]
-    pub(super) agent: Option<AgentId>,
-    /// Call the service of an agent that has these labels: region=eu,tier=edge
-    #[arg(long, value_name = "KEY=VALUE")]
-    pub(super) select: Option<Selector>,
+    #[command(flatten)]
+    pub(super) route: RouteArgs,
     /// Make the call to every agent that has the service, or of those with --select to every one that has these labels
-    #[arg(long, conflicts_with = "template")]
+    #[arg(long, conflicts_with_all = ["agent", "template"])]
     pub(super) all: bool,
     /// How many agents --all calls at a time
     #[arg(long, value_name = "N", default_value = "32")]
@@ -48,15 +43,6 @@ pub(crate) struct CallArgs {
     /// Neither use nor keep what an earlier call has learnt of the method
     #[arg(long)]
     pub(super) no_cache: bool,
-    /// Metadata to send, 'key: value'; base64 where the key ends in -bin; @FILE has an entry in each line. May be repeated
-    #[arg(
-        short = 'H',
-        long,
-        visible_alias = "metadata",
-        value_name = "KEY: VALUE",
-        value_delimiter = '\n'
-    )]
-    pub(super) header: Vec<Headers>,
     /// How long everything may take, such as 10s; the server is told what is left of it [default: no limit]
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     pub(super) timeout: Option<Duration>,

@@ -7,13 +7,13 @@ mod tally;
 
 use std::cell::Cell;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
 use adit_certs::AgentId;
 use adit_client::call::{Answers, Call, CallError, Event, Outcome};
+use adit_client::codec::Codecs;
 use adit_client::connection::Connection;
-use adit_client::metadata::{Route, metadata};
+use adit_client::metadata::Route;
 use anyhow::{Context as _, bail};
 use futures_util::{StreamExt as _, stream};
 use tokio::sync::Mutex;
@@ -22,7 +22,6 @@ use tokio::time::Instant;
 use super::report::Report;
 use super::{CallArgs, call, connect, is_enough, named};
 use crate::admin::Admin;
-use adit_client::codec::Codecs;
 use out::{Form, Out};
 use tally::Tally;
 
@@ -42,13 +41,13 @@ pub(super) async fn run(args: &CallArgs) -> anyhow::Result<ExitCode> {
     let form = form(args)?;
     let mut call = Call {
         output_codec: named(&Codecs::standard(), form.codec())?,
-        ..call(args, None)?
+        ..call(args)?
     };
     let mut admin = Admin::open(&args.admin)
         .await
         .context("--all asks for the hub's agents")?;
     let links = admin.links(None, true).await?;
-    let labels = args.select.as_ref().map(ToString::to_string);
+    let labels = args.route.select.as_ref().map(ToString::to_string);
     let agents = agents::meant(&links, &args.method.service, labels.as_deref())?;
     drop((admin, links));
     if let Some(input) = call.input.take() {
@@ -129,17 +128,11 @@ async fn one(
     out: &Mutex<Out>,
 ) -> Ending {
     let started = Instant::now();
-    let route = metadata(&[], Some(&Route::Agent(agent.clone())));
-    let mut call = Call {
+    let call = Call {
         deadline: args.timeout.and_then(|timeout| started.checked_add(timeout)),
-        schema: Arc::clone(&call.schema),
+        metadata: args.route.with(Some(&Route::Agent(agent.clone()))),
         ..call.clone()
     };
-    for entry in route.iter() {
-        if let tonic::metadata::KeyAndValueRef::Ascii(key, value) = entry {
-            call.metadata.insert(key.clone(), value.clone());
-        }
-    }
     let report = Report::new(args.verbose, Some(agent.clone()), &call.metadata);
     let is_stream = Cell::new(false);
     let mut answers = OneAgent {

@@ -31,6 +31,7 @@ mod dead_links;
 mod deadline;
 mod delivered;
 mod demo;
+mod describe;
 mod failures;
 mod fidelity;
 mod flapping;

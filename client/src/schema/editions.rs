@@ -30,10 +30,10 @@ struct Features {
     delimited: bool,
 }
 
-/// The file as proto3 or proto2, if it is of an edition; `encoded` is the same file.
-pub(super) fn lower(file: &mut FileDescriptorProto, encoded: &[u8]) {
+/// The file as proto3 or proto2, if it is of an edition, which the result says; `encoded` is the same file.
+pub(super) fn lower(file: &mut FileDescriptorProto, encoded: &[u8]) -> bool {
     if file.syntax() != EDITIONS {
-        return;
+        return false;
     }
     let whole = DescriptorPool::global()
         .get_message_by_name("google.protobuf.FileDescriptorProto")
@@ -53,6 +53,7 @@ pub(super) fn lower(file: &mut FileDescriptorProto, encoded: &[u8]) {
     let as_proto3 =
         file.enum_type.iter().all(begins_with_zero) && all_enums(&file.message_type, &begins_with_zero);
     file.syntax = Some(if as_proto3 { "proto3" } else { "proto2" }.to_owned());
+    true
 }
 
 fn lower_message(message: &mut DescriptorProto, described: &DynamicMessage, inherited: Features) {

@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use prost::Message as _;
+use prost::encoding::DecodeContext;
 use prost_reflect::{DescriptorError, DescriptorPool};
 use prost_types::{DescriptorProto, FileDescriptorProto, FileDescriptorSet};
 
+use super::local::DescriptorSet;
 use super::{bundled, editions};
 
 /// How many files one schema may have.
@@ -34,6 +36,8 @@ pub enum SchemaError {
 #[derive(Debug, Default)]
 pub(crate) struct Files {
     files: BTreeMap<String, FileDescriptorProto>,
+    /// The files that have been taken as they were, by name.
+    encoded: BTreeMap<String, Vec<u8>>,
     bytes: usize,
 }
 
@@ -45,7 +49,10 @@ impl Files {
             return Err(SchemaError::TooLarge);
         }
         let mut file = FileDescriptorProto::decode(encoded)?;
-        editions::lower(&mut file, encoded);
+        let lowered = editions::lower(&mut file, encoded);
+        if !lowered && !self.contains(file.name()) {
+            self.encoded.insert(file.name().to_owned(), encoded.to_vec());
+        }
         self.insert(file)
     }
 
@@ -59,10 +66,13 @@ impl Files {
 
     /// Adds those files of others that are not here.
     pub(super) fn add_all(&mut self, others: &Self) -> Result<(), SchemaError> {
-        others
-            .files
-            .values()
-            .try_for_each(|file| self.insert(file.clone()))
+        others.files.values().try_for_each(|file| {
+            let name = file.name();
+            if let (false, Some(encoded)) = (self.contains(name), others.encoded.get(name)) {
+                self.encoded.insert(name.to_owned(), encoded.clone());
+            }
+            self.insert(file.clone())
+        })
     }
 
     /// A descriptor set of all files.
@@ -98,6 +108,30 @@ impl Files {
     ///
     /// With them come those of `google.rpc`, for messages in an `Any` that no file speaks of.
     pub(crate) fn into_pool(mut self) -> Result<DescriptorPool, SchemaError> {
+        self.complete()?;
+        let mut pool = DescriptorPool::new();
+        pool.add_file_descriptor_protos(self.with_plain_imports())?;
+        Ok(pool)
+    }
+
+    /// The same, with options of one's own: `FileDescriptorProto` has no fields for them.
+    pub(super) fn into_pool_with_options(mut self) -> Result<DescriptorPool, SchemaError> {
+        self.complete()?;
+        let file = self
+            .with_plain_imports()
+            .into_iter()
+            .map(|file| match self.encoded.get(file.name()) {
+                Some(encoded) => with_imports(encoded, &file.dependency),
+                None => Ok(file.encode_to_vec()),
+            });
+        let file = file.collect::<Result<_, _>>()?;
+        let mut pool = DescriptorPool::new();
+        pool.decode_file_descriptor_set(&DescriptorSet { file }.encode_to_vec()[..])?;
+        Ok(pool)
+    }
+
+    /// Adds what may be in an `Any`, and what that imports.
+    fn complete(&mut self) -> Result<(), SchemaError> {
         let defines = |file: &FileDescriptorProto, name: &str| {
             file.package() == "google.rpc" && file.message_type.iter().any(|message| message.name() == name)
         };
@@ -114,9 +148,7 @@ impl Files {
                 break;
             }
         }
-        let mut pool = DescriptorPool::new();
-        pool.add_file_descriptor_protos(self.with_plain_imports())?;
-        Ok(pool)
+        Ok(())
     }
 
     /// Each file with what it imports publicly, through any number of others, imported plainly.
@@ -143,6 +175,24 @@ impl Files {
             })
             .collect()
     }
+}
+
+/// An encoded file with these imports in place of its own.
+fn with_imports(encoded: &[u8], imports: &[String]) -> Result<Vec<u8>, SchemaError> {
+    const DEPENDENCY: u32 = 3;
+    const PUBLIC_DEPENDENCY: u32 = 10;
+    let mut file = Vec::with_capacity(encoded.len());
+    let mut rest = encoded;
+    while !rest.is_empty() {
+        let field = rest;
+        let (tag, wire_type) = prost::encoding::decode_key(&mut rest)?;
+        prost::encoding::skip_field(wire_type, tag, &mut rest, DecodeContext::default())?;
+        if !matches!(tag, DEPENDENCY | PUBLIC_DEPENDENCY) {
+            file.extend_from_slice(field.get(..field.len() - rest.len()).unwrap_or_default());
+        }
+    }
+    prost::encoding::string::encode_repeated(DEPENDENCY, imports, &mut file);
+    Ok(file)
 }
 
 fn public_imports(file: &FileDescriptorProto) -> impl Iterator<Item = &str> {

@@ -65,21 +65,57 @@ impl Reflection {
 
     /// The files that describe the method's service, with all that they import.
     pub(super) async fn service(&mut self, name: &MethodName) -> Result<Files, ResolveError> {
+        let question = Question::FileContainingSymbol(name.service.clone());
+        self.described(question, &name.service, &name.to_string()).await
+    }
+
+    /// The files that describe a symbol, with all that they import.
+    pub(super) async fn symbol(&mut self, name: &str) -> Result<Files, ResolveError> {
+        let question = Question::FileContainingSymbol(name.to_owned());
+        self.described(question, name, name).await
+    }
+
+    /// A file, with all that it imports.
+    pub(super) async fn file(&mut self, name: &str) -> Result<Files, ResolveError> {
+        let question = Question::FileByFilename(name.to_owned());
+        self.described(question, name, name).await
+    }
+
+    /// The services that the server says it has.
+    pub(super) async fn services(&mut self) -> Result<Vec<String>, ResolveError> {
+        let wanted = "the services";
+        match self.ask(Question::ListServices("*".to_owned())).await {
+            Ok(Answer::ListServicesResponse(list)) => {
+                Ok(list.service.into_iter().map(|service| service.name).collect())
+            }
+            Ok(_) => Err(ResolveError::Refused {
+                asked: wanted.to_owned(),
+                problem: "the answer is to another question".to_owned(),
+            }),
+            Err(unanswered) => Err(unanswered.into_error(wanted, wanted)),
+        }
+    }
+
+    /// What a question for a symbol or a file is answered with, and all that it imports. `wanted` is what
+    /// it is asked for.
+    async fn described(
+        &mut self,
+        question: Question,
+        symbol: &str,
+        wanted: &str,
+    ) -> Result<Files, ResolveError> {
         let unusable = |source: SchemaError| ResolveError::Unusable {
-            service: name.service.clone(),
+            service: symbol.to_owned(),
             source,
         };
 
         let mut files = Files::default();
-        match self
-            .files(Question::FileContainingSymbol(name.service.clone()))
-            .await
-        {
+        match self.files(question).await {
             Ok(encoded) => encoded
                 .iter()
                 .try_for_each(|file| files.add(file))
                 .map_err(unusable)?,
-            Err(unanswered) => return Err(self.no_service(name, unanswered).await),
+            Err(unanswered) => return Err(self.no_service(symbol, wanted, unanswered).await),
         }
         while let Some(missing) = files.missing().map(ToOwned::to_owned) {
             if files.add_bundled(&missing).map_err(unusable)? {
@@ -88,7 +124,7 @@ impl Reflection {
             let encoded = self
                 .files(Question::FileByFilename(missing.clone()))
                 .await
-                .map_err(|unanswered| unanswered.into_error(name, &missing))?;
+                .map_err(|unanswered| unanswered.into_error(wanted, &missing))?;
             encoded
                 .iter()
                 .try_for_each(|file| files.add(file))
@@ -105,23 +141,18 @@ impl Reflection {
     }
 
     /// Tells a service that is not there from one that the server will not describe.
-    async fn no_service(&mut self, name: &MethodName, unanswered: Unanswered) -> ResolveError {
+    async fn no_service(&mut self, symbol: &str, wanted: &str, unanswered: Unanswered) -> ResolveError {
         if !matches!(unanswered, Unanswered::Refused { .. }) {
-            return unanswered.into_error(name, &name.service);
+            return unanswered.into_error(wanted, symbol);
         }
-        match self.ask(Question::ListServices("*".to_owned())).await {
-            Ok(Answer::ListServicesResponse(list)) => {
-                let available: Vec<_> = list.service.into_iter().map(|service| service.name).collect();
-                if available.contains(&name.service) {
-                    unanswered.into_error(name, &name.service)
-                } else {
-                    ResolveError::UnknownService {
-                        service: name.service.clone(),
-                        available,
-                    }
+        match self.services().await {
+            Ok(available) if !available.iter().any(|service| service == symbol) => {
+                ResolveError::UnknownService {
+                    service: symbol.to_owned(),
+                    available,
                 }
             }
-            _ => unanswered.into_error(name, &name.service),
+            _ => unanswered.into_error(wanted, symbol),
         }
     }
 
@@ -248,14 +279,14 @@ impl From<Status> for Unanswered {
 }
 
 impl Unanswered {
-    fn into_error(self, name: &MethodName, asked: &str) -> ResolveError {
+    fn into_error(self, wanted: &str, asked: &str) -> ResolveError {
         match self {
             Self::Refused { code, message } => ResolveError::Refused {
                 asked: asked.to_owned(),
                 problem: format!("{}: {message}", crate::status::name(Code::from(code))),
             },
             Self::NotOffered => ResolveError::NoReflection {
-                method: name.to_string(),
+                method: wanted.to_owned(),
             },
             Self::Failed(status) => Failure::without_schema(status).into(),
         }
