@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
@@ -38,6 +39,18 @@ pub(crate) enum Output {
     Table,
     /// For programs: the names of fields stay as they are, and more may be added
     Json,
+}
+
+/// Where a hub is asked.
+#[derive(Debug, clap::Args)]
+pub(crate) struct AdminArgs {
+    /// The hub's port for operators: http://HOST:PORT
+    #[arg(long, global = true, value_name = "URL", default_value = DEFAULT)]
+    pub(crate) admin: Target,
+    /// The user's settings, in TOML, of which these commands take admin; flags and environment variables beat it
+    /// [default: adit/config.toml in $XDG_CONFIG_HOME, or in ~/.config]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
 }
 
 /// A hub's admin port.

@@ -15,7 +15,7 @@ use clap::builder::BoolishValueParser;
 use clap::error::ErrorKind;
 use serde::Serialize;
 
-use crate::admin::{self, Admin, Output};
+use crate::admin::{self, Admin, AdminArgs, Output};
 
 mod shown;
 mod watch;
@@ -57,14 +57,8 @@ pub(crate) struct AgentsArgs {
         value_parser = humantime::parse_duration
     )]
     interval: Duration,
-    /// The hub's port for operators: http://HOST:PORT
-    #[arg(
-        long,
-        global = true,
-        value_name = "URL",
-        default_value = admin::DEFAULT
-    )]
-    admin: Target,
+    #[command(flatten)]
+    admin: AdminArgs,
     /// How to print
     #[arg(short, long, global = true, value_name = "HOW", default_value = "table")]
     output: Output,
@@ -113,7 +107,7 @@ pub(crate) async fn run(args: AgentsArgs) -> anyhow::Result<ExitCode> {
             .error(ErrorKind::ArgumentConflict, problem)
             .exit();
     }
-    let mut admin = Admin::open(&args.admin).await?;
+    let mut admin = Admin::open(&args.admin.admin).await?;
     match args.action {
         None if args.watch => watch(&mut admin, args.id.as_ref(), args.interval, args.output).await,
         None => list(&mut admin, args.id.as_ref(), args.output).await,

@@ -2,7 +2,7 @@
 //!
 //! A setting is defined once, as a flag. `--reconnect-grace` of `adit hub` is also the variable
 //! `ADIT_HUB_RECONNECT_GRACE` and the key `reconnect-grace` of the [configuration file](crate::config). A flag beats the
-//! variable, which beats the file.
+//! variable, which beats the file. The commands that call share a file, the [user's](crate::user_config).
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -13,6 +13,7 @@ use clap::parser::ValueSource;
 use clap::{ArgAction, ArgMatches, Command, Error, Parser};
 
 use crate::config::{CONFIG, Config, Setting};
+use crate::user_config;
 
 #[cfg(all(test, feature = "hub", feature = "agent"))]
 mod tests;
@@ -60,38 +61,60 @@ fn with_environment(command: Command, prefix: &str) -> Command {
 /// Reads a command line, with what the configuration file adds to it.
 fn matches(command: &mut Command, mut line: Vec<OsString>) -> Result<ArgMatches, Error> {
     let config = configured(command, &line)?;
-    // To clap, the file's settings are flags like others: it checks values, conflicts and requirements alike.
-    line.extend(config.iter().flat_map(Config::flags));
+    if let Some((config, name)) = &config {
+        // To clap, the file's settings are flags like others: it checks values, conflicts and requirements alike. After
+        // the command's name, because what stands behind a `--` is no flag.
+        let at = line.iter().position(|word| word == name.as_str());
+        let at = at.map_or(line.len(), |at| at + 1);
+        line.splice(at..at, config.flags());
+    }
     command
         .try_get_matches_from_mut(line)
         .map_err(|error| match &config {
-            Some(config) => blame(error, config),
+            Some((config, _)) => blame(error, config),
             None => error,
         })
 }
 
 /// The configuration file of the command that this line calls, if it has one, without what flags or the environment
-/// have decided.
-fn configured(command: &Command, line: &[OsString]) -> Result<Option<Config>, Error> {
+/// have decided; and the command's name.
+fn configured(command: &Command, line: &[OsString]) -> Result<Option<(Config, String)>, Error> {
     // What is wrong with the line is found when it is read again: here only what is right in it matters.
     let lenient = command.clone().ignore_errors(true);
     let Ok(matches) = lenient.try_get_matches_from(line) else {
         return Ok(None);
     };
-    let Some((name, matches)) = matches.subcommand() else {
+    let (Some((name, mut matches)), Some(first)) = (matches.subcommand(), matches.subcommand_name()) else {
         return Ok(None);
     };
-    let path = matches.try_get_one::<PathBuf>(CONFIG).ok().flatten();
-    let (Some(path), Some(command)) = (path, command.find_subcommand(name)) else {
+    let Some(called) = command.find_subcommand(first) else {
         return Ok(None);
     };
-    let mut config =
-        Config::read(path, command).map_err(|error| Error::raw(ErrorKind::Io, format!("{error:#}\n")))?;
-    config.settings.retain(|setting| {
-        let source = matches.value_source(&setting.id);
-        !matches!(source, Some(ValueSource::CommandLine | ValueSource::EnvVariable))
-    });
-    Ok(Some(config))
+    // What is said after a command's command holds for it too.
+    while let Some((_, nested)) = matches.subcommand() {
+        matches = nested;
+    }
+    let named = matches.try_get_one::<PathBuf>(CONFIG).ok().flatten().cloned();
+    let explicit = |id: &str| {
+        let source = matches
+            .try_contains_id(id)
+            .is_ok()
+            .then(|| matches.value_source(id));
+        matches!(
+            source.flatten(),
+            Some(ValueSource::CommandLine | ValueSource::EnvVariable)
+        )
+    };
+    let wrong = |error: anyhow::Error| Error::raw(ErrorKind::Io, format!("{error:#}\n"));
+    if let Some(config) = user_config::read(command, called, named.as_deref(), explicit).map_err(wrong)? {
+        return Ok(Some((config, name.to_owned())));
+    }
+    let Some(path) = named else {
+        return Ok(None);
+    };
+    let mut config = Config::read(&path, called).map_err(wrong)?;
+    config.settings.retain(|setting| !explicit(&setting.id));
+    Ok(Some((config, name.to_owned())))
 }
 
 /// Says of the flags in an error where in the file they are.

@@ -187,10 +187,13 @@ fn unknown(key: &str, command: &Command) -> String {
             format!("there is no key {key:?}: did you mean {nearest:?}?")
         }
         _ => {
-            let command = command.get_name();
-            format!(
-                "there is no key {key:?}: keys are the names of the flags that adit {command} --help lists"
-            )
+            let known: Vec<&str> = keys(command).map(|(name, _)| name).collect();
+            match command.get_name() {
+                CONFIG => format!("there is no key {key:?}: the keys are {}", known.join(", ")),
+                command => format!(
+                    "there is no key {key:?}: keys are the names of the flags that adit {command} --help lists"
+                ),
+            }
         }
     }
 }

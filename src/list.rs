@@ -4,13 +4,12 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use adit_certs::AgentId;
-use adit_client::target::Target;
 use adit_proto::hub::v1::Link;
 use adit_proto::hub::v1::link::State;
 use anyhow::bail;
 use serde::Serialize;
 
-use crate::admin::{self, Admin, Cell, Output, Table};
+use crate::admin::{self, Admin, AdminArgs, Cell, Output, Table};
 use crate::agents::not_connected;
 use crate::colour::Tone;
 
@@ -28,9 +27,8 @@ where the hub refuses.")]
 pub(crate) struct ListArgs {
     /// Only what this agent has
     agent: Option<AgentId>,
-    /// The hub's port for operators: http://HOST:PORT
-    #[arg(long, value_name = "URL", default_value = admin::DEFAULT)]
-    admin: Target,
+    #[command(flatten)]
+    admin: AdminArgs,
     /// How to print
     #[arg(short, long, value_name = "HOW", default_value = "table")]
     output: Output,
@@ -53,7 +51,7 @@ struct Serving<'a> {
 
 /// Prints the services, each with the agents that have it.
 pub(crate) async fn run(args: ListArgs) -> anyhow::Result<ExitCode> {
-    let mut admin = Admin::open(&args.admin).await?;
+    let mut admin = Admin::open(&args.admin.admin).await?;
     let links = admin
         .links(args.agent.as_ref().map(AgentId::as_str), true)
         .await?;

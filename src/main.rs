@@ -39,6 +39,7 @@ mod schema;
 mod server;
 #[cfg(feature = "client")]
 mod status;
+mod user_config;
 
 use std::process::ExitCode;
 

@@ -27,6 +27,10 @@ pub(crate) struct ServerArgs {
     /// The private key of that certificate
     #[arg(long, value_name = "FILE", requires = "cert")]
     key: Option<PathBuf>,
+    /// The user's settings, in TOML: hub, admin, certs, name, ca, cert, key and agent, for all commands that call; flags
+    /// and environment variables beat it [default: adit/config.toml in $XDG_CONFIG_HOME, or in ~/.config]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
 }
 
 impl ServerArgs {

@@ -3,11 +3,10 @@
 use std::process::ExitCode;
 
 use adit_client::status::printable;
-use adit_client::target::Target;
 use adit_proto::hub::v1::{GetStatusRequest, Status};
 use serde::Serialize;
 
-use crate::admin::{self, Admin, Output, age, in_words, rfc3339};
+use crate::admin::{self, Admin, AdminArgs, Output, age, in_words, rfc3339};
 use crate::colour::{Colours, Tone};
 
 /// Arguments of `adit status`.
@@ -19,9 +18,8 @@ where the hub refuses.
 -o json prints an object with state (serving or draining), version, trust_domain, started_at, uptime_seconds, agents,
 links, clients (connections of theirs), calls_in_flight and calls_waiting (for an agent to connect).")]
 pub(crate) struct StatusArgs {
-    /// The hub's port for operators: http://HOST:PORT
-    #[arg(long, value_name = "URL", default_value = admin::DEFAULT)]
-    admin: Target,
+    #[command(flatten)]
+    admin: AdminArgs,
     /// How to print
     #[arg(short, long, value_name = "HOW", default_value = "table")]
     output: Output,
@@ -44,7 +42,7 @@ struct Record<'a> {
 
 /// Prints what the hub says of itself.
 pub(crate) async fn run(args: StatusArgs) -> anyhow::Result<ExitCode> {
-    let mut admin = Admin::open(&args.admin).await?;
+    let mut admin = Admin::open(&args.admin.admin).await?;
     let status = admin.hub().get_status(admin::bounded(GetStatusRequest {})).await;
     let status = status.map_err(|status| admin.failed(status))?.into_inner();
     admin::print(&match args.output {

@@ -15,6 +15,8 @@ use tokio::net::TcpListener;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 
+use crate::world::process::NOWHERE;
+
 /// A RouteGuide server; it ends with the test's runtime.
 async fn route_guide_server() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -36,6 +38,7 @@ fn command(url: &str, arguments: &[&str]) -> Command {
     }
     // Nor what earlier calls have learnt of servers that are gone.
     command
+        .env("XDG_CONFIG_HOME", NOWHERE)
         .args(["call", "--no-cache"])
         .args(["--hub", url])
         .args(arguments)
@@ -405,6 +408,7 @@ async fn the_environment_stands_in_for_flags_and_flags_beat_it() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_adit"));
     command
         .args(["call", "routeguide.RouteGuide/GetFeature"])
+        .env("XDG_CONFIG_HOME", NOWHERE)
         .env("ADIT_CALL_HUB", &url);
     let output = tokio::process::Command::from(command).output().await.unwrap();
     assert!(

@@ -52,4 +52,5 @@ mod two_hubs;
 mod upstream_connections;
 mod upstream_failures;
 mod upstreams;
+mod user_config;
 mod version_skew;

@@ -25,6 +25,9 @@ pub(crate) struct HubProcess {
     tcp: Option<SocketAddr>,
 }
 
+/// A folder that there is not.
+pub(crate) const NOWHERE: &str = "/nonexistent";
+
 /// The command, without variables of this process that would change what it does.
 fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_adit"));
@@ -36,6 +39,8 @@ fn command(arguments: &[&str]) -> Command {
     }
     // Nor what earlier calls have learnt of servers that are gone.
     command.env("ADIT_CALL_NO_CACHE", "true");
+    // Nor the settings of whoever runs the tests.
+    command.env("XDG_CONFIG_HOME", NOWHERE);
     command.args(arguments).stdin(Stdio::null()).kill_on_drop(true);
     command
 }
