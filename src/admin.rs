@@ -1,13 +1,16 @@
 //! What the commands that ask a hub have in common: the connection to its admin port, output, and exit codes.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
+use adit_certs::AgentId;
 use adit_client::connection::{Channel, ConnectError, Connection};
 use adit_client::status::{Failure, printable};
+use adit_client::suggest;
 use adit_client::target::Target;
 use adit_client::tls::Trust;
 use adit_proto::hub::v1::hub_client::HubClient;
@@ -22,6 +25,9 @@ use crate::colour::{Colours, Tone};
 
 /// Where a hub's admin port is unless `--admin` says otherwise.
 pub(crate) const DEFAULT: &str = "http://127.0.0.1:9091";
+
+/// How many names an error lists.
+const LISTED: usize = 10;
 
 /// How long connecting may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -103,6 +109,20 @@ impl Admin {
         }
     }
 
+    /// What is said of an agent that has no link: who may have been meant, and who is connected.
+    pub(crate) async fn not_connected(&mut self, id: &AgentId) -> String {
+        let begin = format!("agent {id} is not connected to the hub at {}", self.target);
+        // Without an answer less is said.
+        let links = self.links(None, false).await.unwrap_or_default();
+        let connected: BTreeSet<&str> = links.iter().map(|link| link.agent.as_str()).collect();
+        if connected.is_empty() {
+            return format!("{begin}; is it running, and is its id right?");
+        }
+        let hint = suggest::nearest(id.as_str(), connected.iter().copied());
+        let hint = hint.map_or_else(String::new, |name| format!("; did you mean {}?", printable(name)));
+        format!("{begin}{hint}; connected: {}", listed(&connected))
+    }
+
     /// The links of all agents or of one, ordered by agent and link.
     pub(crate) async fn links(&mut self, agent: Option<&str>, names: bool) -> anyhow::Result<Vec<Link>> {
         let request = bounded(ListLinksRequest {
@@ -117,6 +137,17 @@ impl Admin {
         }
         Ok(links)
     }
+}
+
+/// Names, as many as an error has room for.
+pub(crate) fn listed(names: &BTreeSet<&str>) -> String {
+    let more = names.len().saturating_sub(LISTED);
+    let names: Vec<String> = names.iter().take(LISTED).map(|name| printable(name)).collect();
+    let mut text = names.join(", ");
+    if more > 0 {
+        text.push_str(&format!(" and {more} more"));
+    }
+    text
 }
 
 /// A request of a call that is over soon.

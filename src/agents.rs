@@ -5,7 +5,6 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use adit_certs::AgentId;
-use adit_client::target::Target;
 use adit_proto::hub::v1::{
     DrainRequest, KickRequest, Link, ResumeRequest, WatchLinksRequest, kick_request::Whom,
 };
@@ -127,14 +126,9 @@ async fn list(admin: &mut Admin, id: Option<&AgentId>, output: Output) -> anyhow
     })
     .await?;
     match id {
-        Some(id) if links.is_empty() => bail!("{}", not_connected(id, admin.target())),
+        Some(id) if links.is_empty() => bail!("{}", admin.not_connected(id).await),
         _ => Ok(ExitCode::SUCCESS),
     }
-}
-
-/// What is said of an agent that has no link.
-pub(crate) fn not_connected(id: &AgentId, hub: &Target) -> String {
-    format!("agent {id} is not connected to the hub at {hub}; is it running, and is its id right?")
 }
 
 async fn watch(

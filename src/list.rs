@@ -10,7 +10,6 @@ use anyhow::bail;
 use serde::Serialize;
 
 use crate::admin::{self, Admin, AdminArgs, Cell, Output, Table};
-use crate::agents::not_connected;
 use crate::colour::Tone;
 
 /// Arguments of `adit list`.
@@ -71,7 +70,7 @@ pub(crate) async fn run(args: ListArgs) -> anyhow::Result<ExitCode> {
     })
     .await?;
     match &args.agent {
-        Some(id) if links.is_empty() => bail!("{}", not_connected(id, admin.target())),
+        Some(id) if links.is_empty() => bail!("{}", admin.not_connected(id).await),
         _ => Ok(ExitCode::SUCCESS),
     }
 }

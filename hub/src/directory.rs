@@ -6,12 +6,14 @@
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
 use std::sync::Arc;
+use std::time::Duration;
 
 use adit_certs::AgentId;
 use adit_proto::labels::Label;
 use adit_transport::HubLink;
 use indexmap::IndexMap;
 
+use crate::departed::Departed;
 use crate::member::Member;
 use crate::offer::Offer;
 
@@ -35,6 +37,7 @@ pub(crate) struct Directory<L = HubLink> {
     by_service: HashMap<String, Group<L>>,
     /// The links of agents of which no link knows its services.
     silent: Group<L>,
+    departed: Departed,
 }
 
 /// The links of one agent.
@@ -71,6 +74,33 @@ impl<L> Directory<L> {
         &self.silent
     }
 
+    /// For how long an agent has been away, if it was here.
+    pub(crate) fn away(&self, id: &AgentId) -> Option<Duration> {
+        self.departed.away(id)
+    }
+
+    /// Up to `count` connected agents whose ids are next to one, in order.
+    pub(crate) fn near(&self, id: &AgentId, count: usize) -> Vec<AgentId> {
+        let ids = &self.all.ids;
+        let before: Vec<_> = ids
+            .range::<AgentId, _>(..id)
+            .rev()
+            .take(count)
+            .map(|(id, _)| id)
+            .collect();
+        let after: Vec<_> = ids
+            .range::<AgentId, _>(id..)
+            .take(count)
+            .map(|(id, _)| id)
+            .collect();
+        // Half of each where there are enough.
+        let of_before = before
+            .len()
+            .min((count / 2).max(count.saturating_sub(after.len())));
+        let near = before.into_iter().take(of_before).rev().chain(after);
+        near.take(count).cloned().collect()
+    }
+
     /// Connected agents.
     pub(crate) fn agents(&self) -> usize {
         self.by_id.len()
@@ -79,6 +109,7 @@ impl<L> Directory<L> {
     /// Enters a link.
     pub(crate) fn add(&mut self, member: &Arc<Member<L>>) {
         self.all.add(member);
+        self.departed.is_back(&member.peer.id);
         let agent = self.by_id.entry(member.peer.id.clone());
         let agent = agent.or_insert_with(|| OfAgent {
             links: Links::new(),
@@ -105,6 +136,7 @@ impl<L> Directory<L> {
             agent.links.swap_remove(&member.key);
             if agent.links.is_empty() {
                 self.by_id.remove(&member.peer.id);
+                self.departed.left(&member.peer.id);
             }
         }
         self.all.remove(member);
@@ -223,6 +255,7 @@ impl<L> Default for Directory<L> {
             by_label: HashMap::new(),
             by_service: HashMap::new(),
             silent: Group::default(),
+            departed: Departed::default(),
         }
     }
 }

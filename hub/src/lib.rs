@@ -115,6 +115,7 @@ mod builder;
 mod call;
 mod control;
 mod deadline;
+mod departed;
 mod directory;
 mod domain;
 mod follow;

@@ -9,6 +9,7 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use adit_certs::AgentId;
 use adit_proto::labels::{InvalidLabel, Label, Selector};
@@ -17,6 +18,7 @@ use http::header::{HeaderName, HeaderValue, ToStrError};
 use http::uri::Authority;
 
 use crate::balance::pick;
+use crate::departed::ago;
 use crate::directory::{Directory, Group, Links};
 use crate::domain::{AgentDomain, BadAuthority};
 use crate::member::{Member, State};
@@ -31,7 +33,7 @@ pub(crate) static SELECT: HeaderName = HeaderName::from_static("adit-select");
 /// The longest `adit-select` that is looked at, over all its values.
 const MAX_SELECT: usize = 4096;
 
-/// How many ids an ambiguous target's message lists.
+/// How many ids a message lists.
 const LISTED: usize = 5;
 
 /// Who is meant by a request.
@@ -70,7 +72,14 @@ pub(crate) enum TargetError {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Miss {
     /// The agent that is named is not connected.
-    Offline(AgentId),
+    Offline {
+        id: AgentId,
+        /// For how long, if it was.
+        away: Option<Duration>,
+        /// Some of those that are connected, and how many others are.
+        connected: Vec<AgentId>,
+        more: usize,
+    },
     /// No connected agent has the labels.
     Unmatched(Selector),
     /// Those who are meant are connected, and take no new calls.
@@ -124,9 +133,9 @@ impl Target {
         match self {
             Self::Agent(id) => {
                 let links = connected.of_agent(id.as_str());
-                let links = links.ok_or_else(|| Miss::Offline(id.clone()))?;
+                let links = links.ok_or_else(|| offline(id, connected))?;
                 pick(links, service, allowed)
-                    .ok_or_else(|| unavailable(links, || Miss::Offline(id.clone()), || format!("agent {id}")))
+                    .ok_or_else(|| unavailable(links, || offline(id, connected), || format!("agent {id}")))
             }
             Self::Labels(selector) => {
                 let unmatched = || Miss::Unmatched(selector.clone());
@@ -184,6 +193,21 @@ fn one_agent<L>(
     let no_route = || Miss::NoRoute(what.to_owned());
     pick(links, service, allowed)
         .ok_or_else(|| unavailable(links, no_route, || format!("every agent that has {what}")))
+}
+
+/// That an agent is not connected, and what may help: when it was, and who is.
+fn offline<L>(id: &AgentId, directory: &Directory<L>) -> Miss {
+    let mut connected = directory.near(id, LISTED);
+    // Itself, where none of its links could take the call.
+    connected.retain(|other| other != id);
+    let itself = usize::from(directory.of_agent(id.as_str()).is_some());
+    let more = directory.agents().saturating_sub(connected.len() + itself);
+    Miss::Offline {
+        id: id.clone(),
+        away: directory.away(id),
+        connected,
+        more,
+    }
 }
 
 /// Why none of the links takes a call: those that are there take none, or there is none left to try.
@@ -253,7 +277,19 @@ impl Miss {
     /// What the client is told, and what to do about it.
     pub(crate) fn message(&self) -> String {
         match self {
-            Self::Offline(id) => format!("agent {id} is not connected to this hub"),
+            Self::Offline {
+                id,
+                away,
+                connected,
+                more,
+            } => {
+                let seen = away.map_or_else(String::new, |away| format!("; last seen {}", ago(away)));
+                let connected = match listed(connected, *more) {
+                    none if none.is_empty() => "no other agent is".to_owned(),
+                    some => format!("connected: {some}"),
+                };
+                format!("agent {id} is not connected to this hub{seen}; {connected}")
+            }
             Self::Unmatched(selector) => {
                 format!("no agent that is connected to this hub has the labels {selector}")
             }
@@ -265,10 +301,7 @@ impl Miss {
                  agent is connected and advertises it"
             ),
             Self::Ambiguous { what, ids, more } => {
-                let mut names = ids.iter().map(AgentId::as_str).collect::<Vec<_>>().join(", ");
-                if *more > 0 {
-                    names.push_str(&format!(" and {more} more"));
-                }
+                let names = listed(ids, *more);
                 format!(
                     "several agents have {what}: name one with metadata adit-agent ({names}), or have the hub \
                      share the calls with --pool"
@@ -276,6 +309,14 @@ impl Miss {
             }
         }
     }
+}
+
+fn listed(ids: &[AgentId], more: usize) -> String {
+    let mut names = ids.iter().map(AgentId::as_str).collect::<Vec<_>>().join(", ");
+    if !names.is_empty() && more > 0 {
+        names.push_str(&format!(" and {more} more"));
+    }
+    names
 }
 
 /// Takes the routing metadata out, and leaves the order of everything else as it was.

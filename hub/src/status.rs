@@ -23,7 +23,7 @@ pub(crate) fn bad_target(error: &TargetError) -> Failure {
 
 pub(crate) fn missed(miss: &Miss) -> Failure {
     let reason = match miss {
-        Miss::Offline(_) | Miss::Unmatched(_) => Reason::AgentOffline,
+        Miss::Offline { .. } | Miss::Unmatched(_) => Reason::AgentOffline,
         Miss::Draining(_) => Reason::Draining,
         Miss::NoRoute(_) => Reason::NoRoute,
         Miss::Ambiguous { .. } => Reason::AmbiguousRoute,

@@ -34,6 +34,8 @@ async fn an_agent_that_does_not_come_is_offline_after_the_grace() {
         let reply = client.get_at(id, "/a.B/C").await;
         let said = reply.failed_at_once(Reason::AgentOffline, Code::Unavailable, "no");
         assert!(said.contains(&format!("agent {id} ")), "{said}");
+        assert_eq!(said.contains("; last seen "), id == "site-a", "{said}");
+        assert!(said.contains("; no other agent is"), "{said}");
         assert!(
             begun.elapsed() >= Duration::from_millis(300),
             "it was not waited for"

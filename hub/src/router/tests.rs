@@ -191,6 +191,61 @@ fn rule_1_a_named_agent_is_meant_whatever_else_is_connected() {
 }
 
 #[test]
+fn who_is_connected_is_told_of_one_that_is_not() {
+    let none: Agents = &[];
+    for (id, agents, expected) in [
+        (
+            "site-7",
+            none,
+            "agent site-7 is not connected to this hub; no other agent is",
+        ),
+        ("site-7", &[("site-8", "", "-")], "this hub; connected: site-8"),
+        (
+            "site-7",
+            &[
+                ("a", "", "-"),
+                ("b", "", "-"),
+                ("site-5", "", "-"),
+                ("site-6", "", "-"),
+                ("site-8", "", "-"),
+                ("site-9", "", "-"),
+                ("zebra", "", "-"),
+            ],
+            "connected: site-5, site-6, site-8, site-9, zebra and 2 more",
+        ),
+        (
+            "zzz",
+            &[
+                ("a", "", "-"),
+                ("b", "", "-"),
+                ("c", "", "-"),
+                ("d", "", "-"),
+                ("e", "", "-"),
+                ("f", "", "-"),
+            ],
+            "connected: b, c, d, e, f and 1 more",
+        ),
+    ] {
+        let header = HeaderMap::from_iter([(AGENT.clone(), HeaderValue::from_str(id).unwrap())]);
+        let target = Target::of("/a.B/C", None, &header, None).unwrap();
+        let message = reached(&target, &fleet(agents), &pools(&[])).unwrap_err();
+        assert!(message.ends_with(expected), "{message}");
+    }
+}
+
+#[test]
+fn one_that_was_here_is_told_of() {
+    let mut fleet = fleet(&[("site-7", "", "-"), ("site-8", "", "-")]);
+    let target = target("/a.B/C", "", &[("adit-agent", "site-7")], None).unwrap();
+    fleet.registered.pop_first().unwrap();
+    let message = reached(&target, &fleet, &pools(&[])).unwrap_err();
+    assert!(
+        message.ends_with("; last seen 0 s ago; connected: site-8"),
+        "{message}"
+    );
+}
+
+#[test]
 fn rule_2_all_agents_with_the_labels_share_the_calls() {
     let target = target("/a.B/C", "", &[("adit-select", "region=eu,tier=edge")], None).unwrap();
     let unmatched = Err("has the labels region=eu,tier=edge");

@@ -9,8 +9,7 @@ use adit_proto::hub::v1::Link;
 use adit_proto::labels::{Labels, Selector};
 use anyhow::{Context as _, bail};
 
-/// How many names an error lists.
-const LISTED: usize = 10;
+use crate::admin::listed;
 
 /// What is known of an agent by its links.
 #[derive(Default)]
@@ -77,20 +76,6 @@ fn nobody(links: &[Link], agents: &BTreeMap<&str, Seen>, service: &str, labels: 
     let hint = suggest::nearest(service, services.iter().copied());
     let hint = hint.map_or_else(String::new, |name| format!("; did you mean {}?", printable(name)));
     format!("no connected agent{with} serves {service}{hint}; `adit list` tells what there is")
-}
-
-fn listed(names: &BTreeSet<&str>) -> String {
-    let more = names.len().saturating_sub(LISTED);
-    let mut text = names
-        .iter()
-        .take(LISTED)
-        .map(|name| printable(name))
-        .collect::<Vec<_>>()
-        .join(", ");
-    if more > 0 {
-        text.push_str(&format!(" and {more} more"));
-    }
-    text
 }
 
 #[cfg(test)]

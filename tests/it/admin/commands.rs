@@ -88,6 +88,9 @@ async fn agents_are_listed_for_people_and_programs() {
 
     let problem = failed(&hub, &["agents", "nobody"], 1).await;
     assert!(problem.contains("nobody is not connected"), "{problem}");
+    assert!(problem.contains("; connected: site-1, site-2"), "{problem}");
+    let problem = failed(&hub, &["list", "siet-1"], 1).await;
+    assert!(problem.contains("; did you mean site-1?"), "{problem}");
 }
 
 #[tokio::test]
