@@ -239,6 +239,8 @@ impl Link {
             activity: self.wire.activity(),
             round_trip: self.wire.round_trip(),
             calls: self.wire.calls(),
+            // The control call, over which it is asked, goes on.
+            receiving: self.wire.receiving().saturating_sub(1),
         }
     }
 

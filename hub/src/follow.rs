@@ -167,6 +167,7 @@ fn look_at(member: &Member) -> Sample {
         activity: member.link.activity(),
         round_trip: member.link.round_trip(),
         calls,
+        receiving: 0,
     }
 }
 

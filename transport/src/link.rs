@@ -354,6 +354,14 @@ impl AgentLink {
         }
     }
 
+    /// Calls whose requests are still being received, [`Standing`] ones among them.
+    pub fn receiving(&self) -> usize {
+        match &self.end {
+            AgentEnd::Quic(link) => link.receiving(),
+            AgentEnd::Rh2(link) => link.receiving(),
+        }
+    }
+
     /// Takes no new calls: tells the hub so (GOAWAY), and refuses unseen those that come all the same
     /// (`H3_REQUEST_REJECTED`), so that the hub may make them elsewhere. Those that run go on, for as long as
     /// [`serve`](Self::serve) is polled.

@@ -9,10 +9,15 @@
 //! processes, so a peer whose packets go on arriving, but whose answer doesn't, stands still; unless its calls go on, and
 //! the answer is only late because there are so many of them.
 
+mod listening;
+
 use std::time::{Duration, Instant};
 
 use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
+
+use listening::Listening;
+pub use listening::{LISTEN_FOR, LISTEN_FOR_ROUND_TRIPS};
 
 /// So long at the least may something that was sent go unacknowledged before the link is suspect.
 pub const SUSPECT_AFTER: Duration = Duration::from_secs(1);
@@ -70,6 +75,9 @@ pub struct Sample {
     pub round_trip: Duration,
     /// How many calls run on it. The control call isn't one.
     pub calls: usize,
+    /// How many of them may still receive something, at the end whose address a NAT may change behind its back. Always none
+    /// at the hub: no packet of its own finds an agent whose address has changed.
+    pub receiving: usize,
 }
 
 /// What to do with a link.
@@ -121,6 +129,7 @@ pub struct Liveness {
     /// Since when a sign of life is owed: there are calls, or something was sent.
     owed: Option<Instant>,
     unanswered: Option<Heartbeat>,
+    listening: Listening,
     /// The last heartbeat's number.
     sequence: u64,
     /// When the next heartbeat is due.
@@ -146,6 +155,7 @@ impl Liveness {
             unacknowledged: None,
             owed: None,
             unanswered: None,
+            listening: Listening::new(now),
             sequence: 0,
             heartbeat_at: now,
             check_at: now,
@@ -166,11 +176,13 @@ impl Liveness {
             self.unanswered = None;
             self.put_heartbeat_off(now);
         }
+        self.listening.beat();
         self.alive();
     }
 
     /// The peer sent a heartbeat of its own: this end needn't soon.
     pub fn heard(&mut self, now: Instant) {
+        self.listening.beat();
         self.alive();
         self.put_heartbeat_off(now);
     }
@@ -204,10 +216,12 @@ impl Liveness {
             .is_some_and(|since| now >= since + limits.suspect);
         let dead = self.dead(now, sample.calls, &limits);
         let quiet = sample.calls > 0 && self.owed.is_some_and(|since| now >= since + QUIET_PROBE);
-        let due = suspect || quiet || now >= self.heartbeat_at;
+        let under_way = self.unacknowledged.is_some() || self.unanswered.is_some();
+        let unheard = self.listening.look(now, sample, under_way);
+        let due = suspect || quiet || unheard || now >= self.heartbeat_at;
         let heartbeat = (due && dead.is_none() && self.unanswered.is_none()).then(|| self.send(now));
 
-        self.check_at = self.next(now, sample.calls, suspect, &limits);
+        self.check_at = self.next(now, sample, suspect, &limits);
         Verdict {
             heartbeat,
             suspect,
@@ -226,6 +240,7 @@ impl Liveness {
     fn forgive(&mut self, late: Duration) {
         let waiting = self.unanswered.as_mut();
         let waiting = waiting.map(|heartbeat| &mut heartbeat.waiting_since);
+        self.listening.forgive(late);
         let all = [self.unacknowledged.as_mut(), self.owed.as_mut(), waiting];
         for since in all.into_iter().flatten() {
             *since += late;
@@ -267,7 +282,7 @@ impl Liveness {
     }
 
     /// When something can change next.
-    fn next(&self, now: Instant, calls: usize, suspect: bool, limits: &Limits) -> Instant {
+    fn next(&self, now: Instant, sample: &Sample, suspect: bool, limits: &Limits) -> Instant {
         let heartbeat = match self.unanswered {
             Some(heartbeat) => heartbeat.waiting_since + limits.unresponsive,
             None => self.heartbeat_at,
@@ -275,8 +290,9 @@ impl Liveness {
         let watch = self.owed.map(|_| now + WATCH);
         let suspicion = self.unacknowledged.filter(|_| !suspect);
         let suspicion = suspicion.map(|since| since + limits.suspect);
-        let death = self.silent_since(calls).map(|since| since + limits.dead);
-        let all = [Some(heartbeat), watch, suspicion, death];
+        let death = self.silent_since(sample.calls).map(|since| since + limits.dead);
+        let unheard = self.listening.next(now, sample);
+        let all = [Some(heartbeat), watch, suspicion, death, unheard];
         all.into_iter().flatten().min().unwrap_or(now + WATCH)
     }
 

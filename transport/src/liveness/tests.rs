@@ -38,6 +38,8 @@ struct Link {
     peer: Peer,
     round_trip: Duration,
     calls: usize,
+    /// It is the agent's end, and its calls are to receive.
+    listens: bool,
     activity: Activity,
     arriving: Vec<(Instant, Arrival)>,
     verdict: Verdict,
@@ -56,6 +58,7 @@ impl Link {
             activity: Activity::default(),
             round_trip,
             calls: 0,
+            receiving: 0,
         };
         Self {
             verdict: liveness.check(now, &sample),
@@ -64,6 +67,7 @@ impl Link {
             peer: Peer::Lives,
             round_trip,
             calls: 0,
+            listens: false,
             activity: Activity::default(),
             arriving: Vec::new(),
             heard: now,
@@ -71,6 +75,15 @@ impl Link {
             heartbeats: Vec::new(),
             suspected: false,
         }
+    }
+
+    /// The agent's end, whose calls are to receive, and which has no other reason to send heartbeats.
+    fn listening(round_trip: Duration, seed: u64) -> Self {
+        let mut link = Self::new(round_trip, seed);
+        link.liveness = Liveness::new(LONGEST_INTERVAL, seed, link.now);
+        link.listens = true;
+        link.begin();
+        link
     }
 
     /// Sends what the peer has to acknowledge.
@@ -92,6 +105,7 @@ impl Link {
             activity: self.activity,
             round_trip: self.round_trip,
             calls: self.calls,
+            receiving: if self.listens { self.calls } else { 0 },
         };
         self.verdict = self.liveness.check(self.now, &sample);
         self.suspected |= self.verdict.suspect;
@@ -124,6 +138,7 @@ impl Link {
                 (_, Arrival::Answer(_)) if self.peer != Peer::Lives => continue,
                 (_, Arrival::Answer(sequence)) => {
                     self.unanswered = None;
+                    self.activity.carried += 1;
                     self.liveness.answered(now, sequence);
                 }
                 (Peer::Busy, Arrival::Packet) => self.activity.carried += 1,
@@ -147,6 +162,16 @@ impl Link {
     }
 
     /// Nobody looks for this time, and what came meanwhile is seen only after the next look.
+    /// A call receives something every so often for some time.
+    fn stream(&mut self, every: Duration, time: Duration) {
+        let end = self.now + time;
+        while self.now < end {
+            self.activity.carried += 1;
+            self.arriving.push((self.now, Arrival::Packet));
+            self.pass(every);
+        }
+    }
+
     fn stall(&mut self, time: Duration) {
         self.now += time;
         if self.now >= self.verdict.check_at {
@@ -187,6 +212,7 @@ impl Event {
             Self::PeerSends => link.arriving.push((link.now, Arrival::Packet)),
             Self::PeerBeats => {
                 link.arriving.push((link.now, Arrival::Packet));
+                link.activity.carried += 1;
                 link.liveness.heard(link.now);
             }
             Self::Look => link.look(),
@@ -338,6 +364,45 @@ proptest! {
         prop_assert!((600 / 19..=600 / 12).contains(&beats), "{beats}");
         let pauses: Vec<_> = link.heartbeats.windows(2).map(|pair| pair[1] - pair[0]).collect();
         prop_assert!(pauses.iter().any(|pause| *pause != pauses[0]), "they are jittered");
+    }
+
+    #[test]
+    fn a_stream_that_falls_silent_is_asked_after_at_once(round_trip in 1..500_u64, every in 1..40_u64, seed in any::<u64>()) {
+        let mut link = Link::listening(ms(round_trip), seed);
+        let least = LISTEN_FOR.max(link.round_trip * LISTEN_FOR_ROUND_TRIPS);
+        let looks = (least / 4).min(WATCH) + 2 * TICK;
+        // Once when it has always been busy, and once more when it is busy again.
+        for quiet in [0, 20_000] {
+            link.pass(ms(quiet));
+            let before = link.heartbeats.len();
+            link.stream(ms(every), least * 10);
+            prop_assert!(link.heartbeats.len() <= before + 1, "a stream that goes on needs none");
+            let (before, since) = (link.heartbeats.len(), link.heard);
+            link.pass(least + looks);
+            prop_assert_eq!(link.heartbeats.len(), before + 1);
+            prop_assert!(link.heartbeats[before] - since >= least - TICK);
+        }
+    }
+
+    #[test]
+    fn a_quiet_call_that_is_to_receive_is_asked_after_ever_more_seldom(round_trip in 1..60_u64, seed in any::<u64>()) {
+        let mut link = Link::listening(ms(round_trip), seed);
+        link.pass(ms(600_000));
+        prop_assert!(link.heartbeats.len() <= 600 * 1000 / 2500 + 4, "{}", link.heartbeats.len());
+        let pauses: Vec<_> = link.heartbeats.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        for pair in pauses[..4].windows(2) {
+            prop_assert!(pair[1] > pair[0], "{pauses:?}");
+        }
+    }
+
+    #[test]
+    fn a_call_that_sends_is_not_asked_after(every in 1..40_u64, seed in any::<u64>()) {
+        let mut link = Link::listening(ms(40), seed);
+        for _ in 0..5000 / every {
+            link.send();
+            link.pass(ms(every));
+        }
+        prop_assert!(link.heartbeats.is_empty());
     }
 
     #[test]

@@ -178,6 +178,10 @@ impl Link {
         self.running.count()
     }
 
+    pub(crate) fn receiving(&self) -> usize {
+        self.readers.count()
+    }
+
     pub(crate) fn activity(&self) -> Activity {
         activity(&self.connection)
     }

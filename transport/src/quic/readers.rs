@@ -198,6 +198,11 @@ impl Readers {
         }
     }
 
+    /// How many have been entered and are not gone.
+    pub(super) fn count(&self) -> usize {
+        lock(&self.readers).len()
+    }
+
     /// A reader has stopped, for a moment or for good.
     fn one_more(&self) {
         if self.still.fetch_add(1, Ordering::Relaxed) >= SPARE {

@@ -134,6 +134,10 @@ impl Link {
         self.running.count()
     }
 
+    pub(crate) fn receiving(&self) -> usize {
+        self.shared.readers.count()
+    }
+
     pub(crate) fn activity(&self) -> Activity {
         self.shared.activity()
     }

@@ -107,6 +107,11 @@ impl Readers {
         }
     }
 
+    /// How many have been entered and are not gone.
+    pub(super) fn count(&self) -> usize {
+        lock(&self.readers).len()
+    }
+
     /// Sees to it that what is held stays below its ceilings. Says when to look again, at the latest.
     pub(super) fn check(&self, pipe: &Pipe) -> Option<Instant> {
         let come = pipe.data.load(Ordering::Relaxed);

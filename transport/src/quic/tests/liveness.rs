@@ -20,6 +20,7 @@ async fn look_after(link: &HubLink, liveness: &mut Liveness, time: Duration) -> 
             activity: link.activity(),
             round_trip: link.round_trip(),
             calls: 1,
+            receiving: 0,
         };
         let verdict = liveness.check(Instant::now(), &sample);
         seen.suspect |= verdict.suspect;
