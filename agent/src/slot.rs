@@ -1,11 +1,12 @@
 //! One of an agent's slots: what makes one link after another to one hub.
 
 use std::future::pending;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use adit_certs::{Identity, IdentityError, TrustDomain};
 use adit_proto::tunnel::v1::Hello;
-use adit_transport::{AgentLink, Carrier, Code, Dialer, LinkError};
+use adit_transport::{AgentLink, Carrier, Code, Dialer, LinkError, Way};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -18,6 +19,9 @@ use crate::offer::Offer;
 use crate::race::{Carriers, Memory, Won, race};
 use crate::raw::Raw;
 use crate::shutdown::Shutdown;
+
+/// An attempt has so long at the least, however often the network changes.
+const UNDISTURBED: Duration = Duration::from_secs(1);
 
 /// What makes one link after another to one hub. While a link that the hub drains carries its last calls, there are two.
 #[derive(Debug)]
@@ -72,21 +76,26 @@ impl Slot {
         let mut backoff = Backoff::new();
         let mut memory = Memory::new(self.first_probe);
         let mut wait = Duration::ZERO;
+        // Where the hub was last, and over which carrier.
+        let (mut last, mut last_carrier) = (None, None);
         // A better link than the last one, while that still works.
         let mut better = None;
-        let mut last = None;
         loop {
             let won = match better.take() {
                 Some(won) => won,
-                None => match self.next_wire(wait, &mut backoff, &memory, &mut links).await {
+                None => match self
+                    .next_wire(wait, last, &mut backoff, &memory, &mut links)
+                    .await
+                {
                     Some(won) => won,
                     None => break,
                 },
             };
             let wire = won.link;
+            last = Some(wire.remote_address());
             let carrier = wire.carrier();
             memory.worked(carrier);
-            let moved_from = last.replace(carrier).filter(|&last| last != carrier);
+            let moved_from = last_carrier.replace(carrier).filter(|&last| last != carrier);
             // Only QUIC needs no other reason.
             let why = won
                 .why
@@ -144,18 +153,24 @@ impl Slot {
         while links.join_next().await.is_some() {}
     }
 
-    /// Dials until there is a link: `None` once the agent drains or stops.
+    /// Dials until there is a link: `None` once the agent drains or stops. `last` is where the hub was last.
     async fn next_wire(
         &self,
         mut wait: Duration,
+        last: Option<SocketAddr>,
         backoff: &mut Backoff,
         memory: &Memory,
         links: &mut JoinSet<Ended>,
     ) -> Option<Won> {
+        let mut way = Way::out_and_to(last);
         loop {
             let attempt = async {
                 tokio::time::sleep(wait).await;
                 self.dial(memory).await
+            };
+            let changed = async {
+                tokio::time::sleep(UNDISTURBED).await;
+                way.changed().await;
             };
             tokio::select! {
                 attempted = attempt => match attempted {
@@ -170,6 +185,12 @@ impl Slot {
                     backoff.start_over();
                     wait = backoff.next();
                     info!(?wait, "dialling again");
+                }
+                // A dial that began without a network would find out late that there is one.
+                () = changed => {
+                    backoff.start_over();
+                    wait = Duration::ZERO;
+                    info!("dialling at once: this machine's way out has changed");
                 }
                 () = self.shutdown.draining() => return None,
             }

@@ -13,6 +13,7 @@
 //! * [`websocket`]: the bytes of HTTP/2 in the messages of a WebSocket, and the way through an HTTP proxy.
 //! * [`liveness`]: whether a link is alive, judged from what arrives. No socket, no runtime, no clock either.
 //! * [`coding`]: what links carry, compressed.
+//! * `network`: which way this machine's packets leave, and when that changes.
 //! * `local`: the same for clients of this machine, which are no hub.
 //! * `raw`: sockets of raw TCP connections, at either end of a call that carries one.
 //! * [`body`], [`link`], [`carrier`], [`tuning`]: what the crates above see, with a [`Listener`] and a [`Dialer`].
@@ -25,6 +26,7 @@ pub mod link;
 mod listen;
 pub mod liveness;
 mod local;
+mod network;
 #[cfg(feature = "qlog")]
 mod qlog;
 pub mod quic;
@@ -44,6 +46,7 @@ pub use link::{AgentLink, CallError, Delivered, HubLink, LinkError, Reset, Stand
 pub use listen::{BindError, HANDSHAKE_TIMEOUT, HANDSHAKES, Handshake, HandshakeError, Listener};
 pub use liveness::{Activity, Dead, Liveness, Sample, Verdict};
 pub use local::LocalConnection;
+pub use network::Way;
 #[cfg(feature = "qlog")]
 pub use qlog::{MAX_QLOG_FILE, MAX_QLOG_FILES, QlogFolder, QlogFolderError};
 pub use quic::readers::BufferMemory;

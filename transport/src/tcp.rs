@@ -1,7 +1,7 @@
 //! TCP sockets, TLS handshakes and WebSockets: how a link over TCP comes to be.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -84,6 +84,15 @@ pub(crate) struct Dialer {
     web: Option<Arc<rustls::ClientConfig>>,
     proxies: Proxies,
     tuning: Arc<Tuning>,
+}
+
+/// The two ends of an agent's connection.
+#[derive(Clone, Copy, Debug)]
+struct Path {
+    /// This machine's, where the system tells.
+    local: Option<IpAddr>,
+    /// The hub's, or that of what is before it.
+    remote: SocketAddr,
 }
 
 /// The links that came through a port.
@@ -284,8 +293,9 @@ impl Dialer {
     pub(crate) async fn dial_tls(&self, address: SocketAddr, name: &str) -> Result<agent::Link, DialError> {
         let dialling = async {
             let stream = connect(address).await?;
+            let path = Path::of(&stream, address);
             let stream = handshake(&self.rh2, name, address, Box::new(stream)).await?;
-            self.link(Carrier::Tls, name, address, stream).await
+            self.link(Carrier::Tls, name, path, stream).await
         };
         timeout(HANDSHAKE_TIMEOUT, dialling)
             .await
@@ -302,11 +312,12 @@ impl Dialer {
         let url = WebSocketUrl::of_hub(host, port);
         let dialling = async {
             let (stream, address) = self.reach(&url, address).await?;
+            let path = Path::of(&stream, address);
             let stream = handshake(&self.http_1, host, address, Box::new(stream)).await?;
             let session = stream.get_ref().1;
             let certificates = certificates(session.peer_certificates());
             let socket = upgrade(Box::new(stream), &url, websocket::SUBPROTOCOL).await?;
-            self.established(Carrier::WebSocket, host, address, certificates, socket)
+            self.established(Carrier::WebSocket, host, path, certificates, socket)
                 .await
         };
         bounded(dialling, &url).await
@@ -316,6 +327,7 @@ impl Dialer {
     pub(crate) async fn dial_url(&self, url: &WebSocketUrl) -> Result<agent::Link, DialError> {
         let dialling = async {
             let (stream, address) = self.reach(url, None).await?;
+            let path = Path::of(&stream, address);
             let stream: Box<dyn Wire> = if url.is_secure() {
                 let web = self.web.as_ref().ok_or(DialError::NoWebTls)?;
                 Box::new(handshake(web, url.host(), address, Box::new(stream)).await?)
@@ -324,7 +336,7 @@ impl Dialer {
             };
             let socket = upgrade(stream, url, websocket::SUBPROTOCOL_TLS).await?;
             let stream = handshake(&self.rh2, url.host(), address, socket).await?;
-            self.link(Carrier::WebSocket, url.host(), address, stream).await
+            self.link(Carrier::WebSocket, url.host(), path, stream).await
         };
         bounded(dialling, url).await
     }
@@ -353,15 +365,15 @@ impl Dialer {
         &self,
         carrier: Carrier,
         name: &str,
-        address: SocketAddr,
+        path: Path,
         stream: TlsStream<Box<dyn Wire>>,
     ) -> Result<agent::Link, DialError> {
         let session = stream.get_ref().1;
         if session.alpn_protocol() != Some(rh2::ALPN) {
-            return Err(DialError::NoHub { address });
+            return Err(DialError::NoHub { address: path.remote });
         }
         let certificates = certificates(session.peer_certificates());
-        self.established(carrier, name, address, certificates, Box::new(stream))
+        self.established(carrier, name, path, certificates, Box::new(stream))
             .await
     }
 
@@ -369,17 +381,29 @@ impl Dialer {
         &self,
         carrier: Carrier,
         name: &str,
-        address: SocketAddr,
+        path: Path,
         certificates: Vec<CertificateDer<'static>>,
         wire: Box<dyn Wire>,
     ) -> Result<agent::Link, DialError> {
-        agent::Link::establish(carrier, address, certificates, wire, &self.tuning)
+        let address = path.remote;
+        let link = agent::Link::establish(carrier, address, certificates, wire, &self.tuning)
             .await
             .map_err(|reason| DialError::Handshake {
                 name: name.to_owned(),
                 address,
                 reason,
-            })
+            })?;
+        Ok(match path.local {
+            Some(local) => link.bound_to(local),
+            None => link,
+        })
+    }
+}
+
+impl Path {
+    fn of(stream: &TcpStream, remote: SocketAddr) -> Self {
+        let local = stream.local_addr().ok().map(|address| address.ip());
+        Self { local, remote }
     }
 }
 

@@ -12,7 +12,7 @@ use rustls::pki_types::CertificateDer;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio_util::task::AbortOnDropHandle;
-use tracing::{Instrument as _, debug};
+use tracing::{Instrument as _, debug, info, warn};
 
 use super::control::{self, GoAway, Peer};
 use super::readers::Readers;
@@ -20,10 +20,11 @@ use super::receive::{MessageReader, ReceiveError, ReceivedBody};
 use super::right_of_way::RightOfWay;
 use super::send::send_message;
 use super::stream::{RecvHalf, SendHalf};
-use super::{activity, certificates, close};
+use super::{activity, certificates, close, endpoint};
 use crate::body::Body;
 use crate::link::{LinkError, Reset, Standing};
 use crate::liveness::Activity;
+use crate::network::Way;
 use crate::rh3::code::Code;
 use crate::rh3::{Role, head};
 use crate::running::{Count, Running};
@@ -50,6 +51,7 @@ pub(crate) struct Link {
     goaways: mpsc::Sender<GoAway>,
     running: Arc<Count>,
     _control: AbortOnDropHandle<()>,
+    _moving: AbortOnDropHandle<()>,
 }
 
 /// Which of the hub's streams are served.
@@ -76,6 +78,7 @@ impl Link {
                 control::watch(&connection, &peer, &way, Role::Server, max_header_section, wished).await;
             }
         };
+        let moving = move_along(endpoint.clone(), connection.clone(), tuning.socket_buffer);
         Self {
             readers: Readers::new(connection.clone(), tuning),
             endpoint,
@@ -91,6 +94,7 @@ impl Link {
             goaways,
             running: Arc::default(),
             _control: AbortOnDropHandle::new(tokio::spawn(control.in_current_span())),
+            _moving: AbortOnDropHandle::new(tokio::spawn(moving.in_current_span())),
         }
     }
 
@@ -204,6 +208,23 @@ impl Link {
 
     pub(crate) fn close(&self, code: Code, reason: &str) {
         close(&self.connection, code, reason.as_bytes());
+    }
+}
+
+/// Moves the link to another socket whenever this machine's packets take another way to the hub, or have one again: the
+/// hub hears of it at once, and what was lost on the old way is sent again.
+async fn move_along(endpoint: Endpoint, connection: Connection, socket_buffer: u32) {
+    let hub = connection.remote_address();
+    let mut way = Way::to(vec![hub]);
+    loop {
+        way.changed().await;
+        match endpoint::socket_towards(hub, socket_buffer).and_then(|socket| endpoint.rebind(socket)) {
+            Ok(()) => info!(%hub, "this machine's way to the hub has changed, and the link moves with it"),
+            // The old socket goes on, from whatever address the system gives its packets.
+            Err(error) => {
+                warn!(%hub, %error, "cannot open another socket for the link, whose way has changed");
+            }
+        }
     }
 }
 

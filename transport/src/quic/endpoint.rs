@@ -215,12 +215,8 @@ impl Dialer {
     ///
     /// [`DialError`], within [`HANDSHAKE_TIMEOUT`].
     pub(crate) async fn dial(&self, address: SocketAddr, name: &str) -> Result<agent::Link, DialError> {
-        let any: SocketAddr = match address {
-            SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
-            SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
-        };
         // A socket of its own for each link: a NAT that lost the last one's mapping cannot confuse it.
-        let endpoint = udp_socket(any, self.tuning.socket_buffer)
+        let endpoint = socket_towards(address, self.tuning.socket_buffer)
             .and_then(|socket| {
                 let config = EndpointConfig::default();
                 Endpoint::new(config, None, socket, Arc::new(TokioRuntime))
@@ -251,6 +247,15 @@ impl Dialer {
             })?;
         Ok(agent::Link::new(endpoint, connection, &self.tuning))
     }
+}
+
+/// A UDP socket for packets to `address`, from whichever of this machine's addresses the system picks for each.
+pub(super) fn socket_towards(address: SocketAddr, buffer: u32) -> io::Result<std::net::UdpSocket> {
+    let any: SocketAddr = match address {
+        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+    };
+    udp_socket(any, buffer)
 }
 
 /// Binds a UDP socket and asks for large buffers, since a burst that the kernel drops looks like a lossy network.

@@ -1,7 +1,7 @@
 //! The agent's end of a link over TCP: the HTTP server.
 
 use std::future::poll_fn;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,7 +14,8 @@ use rustls::pki_types::CertificateDer;
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::PollSender;
-use tracing::{Instrument as _, debug};
+use tokio_util::task::AbortOnDropHandle;
+use tracing::{Instrument as _, debug, info};
 
 use super::driver::{Connection, Driver, Incoming, Shared};
 use super::pipe::{Pipe, Tap, Wire};
@@ -25,6 +26,7 @@ use crate::body::Body;
 use crate::carrier::Carrier;
 use crate::link::{LinkError, Reset, Standing};
 use crate::liveness::Activity;
+use crate::network::{self, Way};
 use crate::rh3::Role;
 use crate::rh3::code::Code;
 use crate::running::{Count, Running};
@@ -48,6 +50,8 @@ pub(crate) struct Link {
     /// Calls that come are refused.
     draining: AtomicBool,
     running: Arc<Count>,
+    /// Ends the link with its address.
+    _leaving: Option<AbortOnDropHandle<()>>,
 }
 
 impl Link {
@@ -85,7 +89,15 @@ impl Link {
             calls: Mutex::new(calls),
             draining: AtomicBool::new(false),
             running: Arc::default(),
+            _leaving: None,
         })
+    }
+
+    /// The same, of a connection that goes out from this machine's address `local`, and ends with it.
+    pub(crate) fn bound_to(mut self, local: IpAddr) -> Self {
+        let leaving = leave_with(local, Arc::clone(&self.shared), Arc::clone(&self.running));
+        self._leaving = Some(AbortOnDropHandle::new(tokio::spawn(leaving.in_current_span())));
+        self
     }
 
     pub(crate) async fn serve<H, F>(&self, handler: H) -> LinkError
@@ -164,6 +176,23 @@ impl Link {
 
     pub(crate) fn close(&self, code: Code, reason: &str) {
         self.shared.close(code, reason);
+    }
+}
+
+/// Ends the link when it can't be used any more, or had better be made anew: TCP stays with the address that it began at.
+async fn leave_with(local: IpAddr, shared: Arc<Shared>, running: Arc<Count>) {
+    let mut way = Way::to(vec![shared.peer]);
+    loop {
+        way.changed().await;
+        let gone = !network::is_here(local);
+        let hub = shared.peer;
+        if gone || running.count() == 0 {
+            info!(%hub, %local, gone, "this machine's way to the hub has changed: the link ends, and another follows");
+            shared.close(Code::NO_ERROR, "the agent's way to the hub has changed");
+        } else {
+            // It may go on, and is given up within seconds if it doesn't.
+            debug!(%hub, %local, "this machine's way to the hub has changed, and the link has calls");
+        }
     }
 }
 
