@@ -53,16 +53,21 @@ class Site:
         self.hub_address = f"10.213.{number}.1"
         self.address = f"10.213.{number}.2"
         near, far = f"{name}-near"[:15], f"{name}-far"[:15]
-        # A namespace lives for as long as a process is in it.
-        holder = tunnel.spawn(f"namespace-{name}", "unshare", "--net", "sleep", "infinity")
-        self.inside = ["nsenter", f"--net=/proc/{holder.pid}/ns/net", "--"]
-        wait_until_apart(holder)
+        holder, self.inside = namespace(tunnel, name)
         run("ip", "link", "add", near, "type", "veth", "peer", "name", far, "netns", str(holder.pid))
         run("ip", "address", "add", f"{self.hub_address}/30", "dev", near)
         run("ip", "link", "set", near, "up")
         run(*self.inside, "ip", "address", "add", f"{self.address}/30", "dev", far)
         for interface in ("lo", far):
             run(*self.inside, "ip", "link", "set", interface, "up")
+
+
+def namespace(tunnel, name):
+    """A new namespace with nothing in it but a process, and what goes before a command to run it there."""
+    # It lives for as long as a process is in it.
+    holder = tunnel.spawn(f"namespace-{name}", "unshare", "--net", "sleep", "infinity")
+    wait_until_apart(holder)
+    return holder, ["nsenter", f"--net=/proc/{holder.pid}/ns/net", "--"]
 
 
 def wait_until_apart(holder):
