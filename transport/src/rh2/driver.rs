@@ -284,6 +284,10 @@ impl Driver {
                     }
                     continue;
                 }
+                Beat::Overdue => {
+                    self.shared.pipe.wants_sign();
+                    continue;
+                }
                 Beat::Until(next) => next,
             };
             let next = Instant::from_std(look_again.map_or(next, |again| again.min(next)));

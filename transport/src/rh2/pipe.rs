@@ -91,6 +91,11 @@ impl Pipe {
         }
     }
 
+    /// Something that was sent before is still to be answered.
+    pub(super) fn wants_sign(&self) {
+        self.sent.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// What the peer said last of its end.
     pub(super) fn goaway(&self) -> Option<GoAway> {
         lock(&self.goaway).clone()

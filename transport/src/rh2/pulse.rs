@@ -13,6 +13,13 @@ use crate::tuning::Tuning;
 /// need none.
 const ASK_AFTER: Duration = Duration::from_millis(200);
 
+/// A PING that has no answer for so long is owed one again, whatever else came meanwhile: where the peer is heard and hears
+/// nothing, the system sends it again and again, as QUIC would, and tells nobody.
+const OVERDUE: Duration = Duration::from_secs(1);
+
+/// So many round trips at the least, too.
+const OVERDUE_ROUND_TRIPS: u32 = 3;
+
 /// What is known of the peer's life on one link.
 #[derive(Debug)]
 pub(super) struct Pulse {
@@ -25,6 +32,8 @@ pub(super) struct Pulse {
     unanswered: Option<Instant>,
     /// When the PING left that has no answer yet.
     ping: Option<Instant>,
+    /// When that is due the next time.
+    overdue_at: Instant,
     last_ping: Option<Instant>,
     /// A sign of life is wanted that comes after what was sent so far.
     wanted: bool,
@@ -36,6 +45,8 @@ pub(super) struct Pulse {
 pub(super) enum Beat {
     /// Send a PING.
     Ping,
+    /// The last one is still without its answer: what was sent has not arrived, as it seems.
+    Overdue,
     /// Nothing before this time, unless something is sent or comes.
     Until(Instant),
     /// Nothing came for the idle timeout.
@@ -52,6 +63,7 @@ impl Pulse {
             last_received: now,
             unanswered: None,
             ping: None,
+            overdue_at: now,
             last_ping: None,
             // The first one measures the round trip.
             wanted: true,
@@ -73,7 +85,11 @@ impl Pulse {
             return Beat::TimedOut;
         }
         if self.ping.is_some() {
-            return Beat::Until(timeout);
+            if now >= self.overdue_at {
+                self.overdue_at = now + self.overdue();
+                return Beat::Overdue;
+            }
+            return Beat::Until(timeout.min(self.overdue_at));
         }
         let asked = self.unanswered.map(|since| since + ASK_AFTER);
         let kept = self
@@ -87,8 +103,14 @@ impl Pulse {
         }
         self.wanted = false;
         self.ping = Some(now);
+        self.overdue_at = now + self.overdue();
         self.last_ping = Some(now);
         Beat::Ping
+    }
+
+    fn overdue(&self) -> Duration {
+        let round_trip = self.round_trip.unwrap_or_default();
+        OVERDUE.max(round_trip * OVERDUE_ROUND_TRIPS)
     }
 
     /// The PING was answered: after what time, if there was one.
@@ -158,15 +180,35 @@ mod tests {
         assert_eq!(hub.beat(activity(1, 3), sent + ASK_AFTER), Beat::Ping);
         // One at a time.
         assert!(matches!(
-            hub.beat(activity(1, 9), sent + 9 * ASK_AFTER),
+            hub.beat(activity(1, 9), sent + 3 * ASK_AFTER),
             Beat::Until(_)
         ));
-        hub.pong(sent + 10 * ASK_AFTER);
-        let heard = sent + 10 * ASK_AFTER;
+        hub.pong(sent + 4 * ASK_AFTER);
+        let heard = sent + 4 * ASK_AFTER;
         assert!(
             matches!(hub.beat(activity(2, 9), heard), Beat::Until(_)),
             "all was answered"
         );
+    }
+
+    #[test]
+    fn a_ping_without_an_answer_is_owed_one_though_something_else_comes() {
+        let begun = Instant::now();
+        let mut hub = pulse(Role::Client, begun);
+        hub.beat(activity(1, 1), begun);
+        hub.beat(activity(1, 2), begun);
+        assert_eq!(hub.beat(activity(1, 2), begun + ASK_AFTER), Beat::Ping);
+        let mut at = begun + ASK_AFTER;
+        for received in 2..5 {
+            assert_eq!(
+                hub.beat(activity(received, 3), at + OVERDUE / 2),
+                Beat::Until(at + OVERDUE)
+            );
+            at += OVERDUE;
+            assert_eq!(hub.beat(activity(received, 3), at), Beat::Overdue);
+        }
+        hub.pong(at);
+        assert!(matches!(hub.beat(activity(5, 3), at + OVERDUE), Beat::Until(_)));
     }
 
     #[test]
