@@ -11,20 +11,19 @@ commands. Where there are none it says so, and checks nothing.
 """
 
 import itertools
-import json
 import os
-import queue
-import subprocess
+import pathlib
+import signal
 import sys
 import threading
 import time
 
-import grpc
 import namespaces
+import nat
 import numbered
-from namespaces import run
-from programs import Log, wait_until
+from programs import wait_until
 from tunnel import POLL, START_TIMEOUT, Failure, check
+from watched import CALL_TIMEOUT, Background, Held, expect_lost, expect_within, longest, told
 
 # Seconds.
 ROUND_TRIP = 0.040
@@ -36,129 +35,23 @@ SLACK, TRIES = 0.030, 3
 BUSY = 0.5
 # The least silence after which an agent that only receives asks, and how much later it may look.
 LISTEN_FOR, LOOK = 0.200, 0.050
-# For one stream: none takes it.
-CALL_TIMEOUT = 60
-
 CARRIERS = ("quic", "tls", "websocket")
 # What is lost, as router.py takes it.
 LOSSES = {"both ways": ["hub", "agent"], "agent → hub": ["hub"], "hub → agent": ["agent"]}
-# Bounds on finding a dead link, with calls and without: an interval, give or take a fifth, and 5 s.
-DEAD_WITH_CALLS, DEAD_WHEN_IDLE = 5, 15 * 1.2 + 5
+# Bounds on finding a dead link, with calls and without: an interval, give or take a fifth, and 5 s. A peer whose packets
+# arrive and who answers nothing has longer: it may only be busy.
+DEAD_WITH_CALLS, DEAD_WHEN_IDLE, DEAD_THOUGH_HEARD = 5, 15 * 1.2 + 5, 2.5 + 30
+MUTE = "mute"
 
-HUB = "198.51.100.1"
-# The NATs' public addresses.
-PUBLIC = "203.0.113.{}"
 IDLE_STREAMS = 1000
 
 
 def main():
-    reason = namespaces.enter() or no_tun()
+    reason = namespaces.enter() or nat.missing()
     if reason:
         print(f"skipped: no networks can be made here: {reason}")
         return
     check(__doc__.partition("\n")[0], lambda tunnel, arguments: Suite(tunnel, arguments).checks())
-
-
-def no_tun():
-    try:
-        os.close(os.open("/dev/net/tun", os.O_RDWR))
-    except OSError as error:
-        return f"/dev/net/tun: {error.strerror}"
-    return None
-
-
-class Network:
-    """The router, and the sites behind it."""
-
-    def __init__(self, tunnel, names):
-        self.router = None
-        self.numbers = {name: number for number, name in enumerate(names, start=1)}
-        public = (f"{name}:{PUBLIC.format(number)}" for name, number in self.numbers.items())
-        script = str(namespaces.pathlib.Path(__file__).with_name("router.py"))
-        self.router = subprocess.Popen(
-            [sys.executable, script, "--outside", "outside", *public],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        tunnel.stack.callback(self.close)
-        self.answer()
-        run("ip", "address", "add", f"{HUB}/24", "dev", "outside")
-        run("ip", "link", "set", "outside", "up")
-        run("ip", "route", "add", "203.0.113.0/24", "dev", "outside")
-        self.sites = {name: Site(tunnel, name) for name in names}
-        self.tell(do="delay", seconds=ROUND_TRIP / 2)
-
-    def tell(self, **request):
-        """The router's answer, once it has done what it is told."""
-        self.router.stdin.write(json.dumps(request) + "\n")
-        self.router.stdin.flush()
-        return self.answer()
-
-    def answer(self):
-        line = self.router.stdout.readline()
-        if not line:
-            raise Failure("the router has ended")
-        return json.loads(line)
-
-    def forget(self, site, public=None):
-        """Has a NAT forget what it knows, and take another public address: when it did."""
-        return self.tell(do="forget", site=site, public=public)["at"]
-
-    def lose(self, site, towards):
-        return self.tell(do="lose", site=site, towards=towards)["at"]
-
-    def first_packet(self, site):
-        """When the first packet of a site came to its NAT that had forgotten the site."""
-        begun = wait_until(f"a packet from {site}", lambda: self.tell(do="begun", site=site)["begun"])
-        return begun[0]
-
-    def close(self):
-        self.router.stdin.close()
-        self.router.wait(START_TIMEOUT)
-
-
-class Site:
-    """A namespace with one interface, to its NAT."""
-
-    def __init__(self, tunnel, name):
-        self.interface = name
-        self.address, self.other = "10.0.0.2", "10.0.0.3"
-        holder, self.inside = namespaces.namespace(tunnel, name)
-        run("ip", "link", "set", name, "netns", str(holder.pid))
-        self.ip("link set lo up", f"link set {name} up", *self.arrival())
-
-    def arrival(self):
-        """An address, and with it the way out."""
-        return [
-            f"address add {self.address}/32 dev {self.interface}",
-            f"route add default dev {self.interface} src {self.address}",
-        ]
-
-    def departure(self):
-        return ["route del default", f"address del {self.address}/32 dev {self.interface}"]
-
-    def ip(self, *commands):
-        """Changes that follow each other at once: when the last was done."""
-        told = "".join(f"{command}\n" for command in commands)
-        done = subprocess.run(
-            [*self.inside, "ip", "-batch", "-"], input=told, capture_output=True, text=True,
-            timeout=START_TIMEOUT, check=False,
-        )  # fmt: skip
-        at = time.monotonic()
-        if done.returncode != 0:
-            raise Failure(f"`{told}` at {self.interface}: {done.stderr.strip()}")
-        return at
-
-    def arrive(self):
-        return self.ip(*self.arrival())
-
-    def leave(self):
-        return self.ip(*self.departure())
-
-    def move(self):
-        """Takes the other address in place of the one that it has: when."""
-        departure = self.departure()
-        self.address, self.other = self.other, self.address
-        return self.ip(*departure, *self.arrival())
 
 
 class Suite:
@@ -175,6 +68,7 @@ class Suite:
             (carrier, loss, busy): f"dead-{number}"
             for number, (carrier, loss, busy) in enumerate(itertools.product(CARRIERS, LOSSES, (True, False)))
         }
+        self.stopped = {carrier: f"stop-{carrier}" for carrier in CARRIERS}
 
     def checks(self):
         yield self.start
@@ -193,18 +87,20 @@ class Suite:
         yield self.dead_links
 
     def start(self):
-        """A hub, a NAT before each of 21 sites 40 ms away, and an agent with a link at each."""
-        self.network = Network(self.tunnel, [*CARRIERS, *self.dead.values()])
-        script = str(namespaces.pathlib.Path(__file__).with_name("numbered.py"))
+        """A hub, a NAT before each of 24 sites 40 ms away, and an agent with a link at each."""
+        names = [*CARRIERS, *self.dead.values(), *self.stopped.values()]
+        self.network = nat.Network(self.tunnel, names, ROUND_TRIP)
+        script = str(pathlib.Path(__file__).with_name("numbered.py"))
         self.tunnel.spawn("numbered", sys.executable, script, "--listen", self.upstream).listening_on()
-        hub = f"{HUB}:{self.tunnel.agents_port}"
-        self.tunnel.run("certs", "hub", "--san", HUB, "--dir", self.tunnel.certs, "--force")
+        hub = f"{nat.HUB}:{self.tunnel.agents_port}"
+        self.tunnel.run("certs", "hub", "--san", nat.HUB, "--dir", self.tunnel.certs, "--force")
         self.tunnel.hub = self.tunnel.spawn(
             "hub", self.tunnel.adit, "hub", "--certs", self.tunnel.certs, "--agents", hub,
             "--clients", self.tunnel.target, "--admin", f"127.0.0.1:{self.tunnel.admin_port}", "--reconnect-grace", "100ms",
         )  # fmt: skip
         carriers = {name: name for name in CARRIERS}
         carriers |= {name: carrier for (carrier, _, _), name in self.dead.items()}
+        carriers |= {name: carrier for carrier, name in self.stopped.items()}
         for name, carrier in carriers.items():
             self.tunnel.run("certs", "agent", name, "--dir", self.tunnel.certs)
             self.tunnel.agents[name] = self.tunnel.spawn(
@@ -242,7 +138,7 @@ class Suite:
         ]
         for _ in range(5):
             time.sleep(0.3)
-            self.network.forget("quic", PUBLIC.format(next(self.others)))
+            self.network.forget("quic", nat.PUBLIC.format(next(self.others)))
         gaps = [longest(stream.result())[0] for stream in streams]
         self.expect_same_link(before)
         megabytes = 2 * count * size / 1e6
@@ -353,46 +249,74 @@ class Suite:
         self.tunnel.expect_all_alive()
 
     def dead_links(self):
-        """A link whose packets vanish, either way or both, is found out in time by each carrier, with calls and without."""
-        held = {}
-        for (_, _, busy), name in self.dead.items():
-            if busy:
-                held[name] = Held(self.client(name))
-        links = {link["agent"]: link for link in self.tunnel.links()}
+        """A link whose packets vanish, or whose peer stands still, is found out in time by each carrier, with calls or not."""
+        self.start_mute_agent()
+        busy = [name for (_, _, is_busy), name in self.dead.items() if is_busy]
+        held = {name: Held(self.client(name)) for name in (*busy, *self.stopped.values())}
+        held[MUTE] = Held(self.client(MUTE), answered=False)
+        links = {link["agent"]: link["link"] for link in self.tunnel.links()}
         begun = {name: self.network.lose(name, LOSSES[loss]) for (_, loss, _), name in self.dead.items()}
-        gone, failed = {}, {}
-        deadline = time.monotonic() + DEAD_WHEN_IDLE + START_TIMEOUT
+        for name in self.stopped.values():
+            self.tunnel.agents[name].process.send_signal(signal.SIGSTOP)
+            begun[name] = time.monotonic()
+        begun[MUTE] = held[MUTE].begun
+        gone = self.wait_until_gone(begun, links)
+        failed = {name: call.failed() - begun[name] for name, call in held.items()}
+        rows = [
+            (carrier, loss, *(self.dead[carrier, loss, is_busy] for is_busy in (True, False)))
+            for carrier, loss in itertools.product(CARRIERS, LOSSES)
+        ]
+        rows += [(carrier, "all: stopped", name, None) for carrier, name in self.stopped.items()]
+        rows += [("quic", "all answers", MUTE, None)]
+        print(f"    {'carrier':10} {'what is lost':12} {'call failed':>12} {'hub gave up':>12} {'idle: hub gave up':>18}")
+        late = []
+        for carrier, loss, name, idle in rows:
+            last = told(gone[idle]) if idle else ""
+            print(f"    {carrier:10} {loss:12} {told(failed[name]):>12} {told(gone[name]):>12} {last:>18}")
+            limit = DEAD_THOUGH_HEARD if name == MUTE else DEAD_WITH_CALLS
+            late += [name] if max(failed[name], gone[name]) > limit + BUSY else []
+            late += [idle] if idle and gone[idle] > DEAD_WHEN_IDLE + BUSY else []
+        if late:
+            raise Failure(f"found out late: {late}")
+        for name in self.stopped.values():
+            self.tunnel.agents[name].process.send_signal(signal.SIGCONT)
+        for name in self.dead.values():
+            self.network.lose(name, [])
+        begun = time.monotonic()
+        self.tunnel.wait_until_attached(*self.dead.values(), *self.stopped.values())
+        print(f"    all are back {told(time.monotonic() - begun)} after packets arrive again")
+
+    def start_mute_agent(self):
+        self.tunnel.run("certs", "agent", MUTE, "--dir", self.tunnel.certs)
+        script = str(pathlib.Path(__file__).with_name("mute_agent.py"))
+        agent = self.tunnel.spawn(
+            MUTE, sys.executable, script, "--hub", f"{nat.HUB}:{self.tunnel.agents_port}",
+            "--certs", self.tunnel.certs, "--id", MUTE,
+        )  # fmt: skip
+        self.tunnel.wait_until_attached(MUTE, services=False)
+        # It ends with its link.
+        agent.ended_by_us = True
+
+    def wait_until_gone(self, begun, links):
+        """How long each of these links was there still."""
+        gone = {}
+        deadline = time.monotonic() + DEAD_THOUGH_HEARD + START_TIMEOUT
         while len(gone) < len(begun):
             there = {link["link"] for link in self.tunnel.links()}
             now = time.monotonic()
-            for name, since in begun.items():
-                if links[name]["link"] not in there:
-                    gone.setdefault(name, now - since)
+            for name in set(begun) - set(gone):
+                if links[name] not in there:
+                    gone[name] = now - begun[name]
             if now > deadline:
                 raise Failure(f"links that nothing comes from are still there: {sorted(set(begun) - set(gone))}")
             time.sleep(POLL)
-        for name, call in held.items():
-            failed[name] = call.failed() - begun[name]
-        late = []
-        print(f"    {'carrier':10} {'what is lost':12} {'call failed':>12} {'hub gave up':>12} {'idle: hub gave up':>18}")
-        for carrier, loss in itertools.product(CARRIERS, LOSSES):
-            busy, idle = self.dead[carrier, loss, True], self.dead[carrier, loss, False]
-            print(f"    {carrier:10} {loss:12} {told(failed[busy]):>12} {told(gone[busy]):>12} {told(gone[idle]):>18}")
-            late += [name for name in (busy,) if max(failed[name], gone[name]) > DEAD_WITH_CALLS + BUSY]
-            late += [name for name in (idle,) if gone[name] > DEAD_WHEN_IDLE + BUSY]
-        if late:
-            raise Failure(f"found out late: {late}")
-        for name in begun:
-            self.network.lose(name, [])
-        begun = time.monotonic()
-        self.tunnel.wait_until_attached(*self.dead.values())
-        print(f"    all are back {told(time.monotonic() - begun)} after packets arrive again")
+        return gone
 
     def forget(self):
         return self.network.forget("quic")
 
     def forget_address(self):
-        return self.network.forget("quic", PUBLIC.format(next(self.others)))
+        return self.network.forget("quic", nat.PUBLIC.format(next(self.others)))
 
     def move(self):
         self.network.tell(do="fresh", site="quic")
@@ -482,85 +406,9 @@ class Suite:
             raise Failure(f"{before['agent']} has another link now")
 
 
-class Background:
-    """What a call gives, which runs beside us."""
-
-    def __init__(self, call):
-        self.outcome = queue.Queue(1)
-        self.ended_at = None
-        self.thread = threading.Thread(target=self.run, args=(call,), daemon=True)
-        self.thread.start()
-
-    def run(self, call):
-        try:
-            outcome = call(), None
-        except (grpc.RpcError, numbered.Wrong) as error:
-            outcome = None, error
-        self.ended_at = time.monotonic()
-        self.outcome.put(outcome)
-
-    def wait(self):
-        try:
-            return self.outcome.get(timeout=CALL_TIMEOUT + START_TIMEOUT)
-        except queue.Empty:
-            raise Failure("a stream has not ended") from None
-
-    def result(self):
-        result, error = self.wait()
-        if error:
-            raise Failure(f"a stream failed: {error!r}")
-        return result
-
-
-class Held:
-    """A call that waits for more, and notes when it fails."""
-
-    def __init__(self, client):
-        requests = queue.Queue()
-        requests.put(numbered.message(0))
-        self.call = client.held(iter(requests.get, None), timeout=CALL_TIMEOUT)
-        self.requests = requests
-        numbered.check(next(self.call), 0)
-        self.ended = Background(lambda: next(self.call, None))
-        self.at = None
-        self.call.add_callback(self.note)
-
-    def note(self):
-        self.at = time.monotonic()
-
-    def failed(self):
-        expect_lost(self.ended)
-        self.requests.put(None)
-        return wait_until("the call's end is noted", lambda: self.at)
-
-
-def expect_lost(stream):
-    result, error = stream.wait()
-    if not isinstance(error, grpc.RpcError):
-        raise Failure(f"a call went on without its link: {result!r} {error!r}")
-    metadata = dict(error.trailing_metadata() or ())
-    found = (error.code().name, metadata.get("adit-error"), metadata.get("adit-delivered"))
-    if found != ("UNAVAILABLE", "link-lost", "maybe"):
-        raise Failure(f"a call whose link was lost ended with {found}: {error.details()}")
-
-
-def longest(arrivals):
-    """The longest silence between two messages, its begin and its end."""
-    return max((after - before, before, after) for before, after in itertools.pairwise(arrivals))
-
-
-def expect_within(what, seconds, limit):
-    if seconds > limit:
-        raise Failure(f"{what} took {told(seconds)}, and may take {told(limit)}")
-
-
-def told(seconds):
-    return f"{seconds:.2f} s" if abs(seconds) >= 1 else f"{seconds * 1000:.0f} ms"
-
-
 def cpu_of(process):
     """Seconds of processor time that a process has used."""
-    fields = namespaces.pathlib.Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+    fields = pathlib.Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
     return sum(int(field) for field in fields[11:13]) / os.sysconf("SC_CLK_TCK")
 
 

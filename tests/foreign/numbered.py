@@ -2,8 +2,8 @@
 
     python tests/foreign/numbered.py --listen unix:/run/numbered.sock
 
-Either end knows what each message has to be, and when it came: nothing can be lost, doubled, changed or late unseen. Times are
-those of the machine's monotonic clock, which is one for all processes.
+Either end knows what each message has to be, and when it came: nothing can be lost, doubled, changed or late unseen. Times
+are those of the machine's monotonic clock, which is one for all processes.
 """
 
 import argparse

@@ -3,12 +3,12 @@ addresses as a NAT does, all of it as it is told while packets flow.
 
     python tests/foreign/router.py SITE:PUBLIC_ADDRESS... --outside NAME
 
-Makes a TUN interface for each site and one for the world outside, prints `{"ready": true}`, and then takes requests, a line of
-JSON each, on standard input, and answers each with one on standard output. It ends with its standard input. Whoever starts it
-moves the interfaces to the namespaces where they belong. It is for this because it needs no part of the kernel but TUN.
+Makes a TUN interface for each site and one for the world outside, prints `{"ready": true}`, and then takes requests, a
+line of JSON each, on standard input, and answers each with one on standard output. It ends with its standard input.
+Whoever starts it moves the interfaces to the namespaces where they belong. TUN is all that it needs of the kernel.
 
-A site's packets get its public address and a port of their own for each of its sockets. What comes from outside to a port that
-no socket has is lost, silently.
+A site's packets get its public address and a port of their own for each of its sockets. What comes from outside to a
+port that no socket has is lost, silently.
 """
 
 import argparse
