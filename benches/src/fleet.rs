@@ -34,15 +34,18 @@ use crate::node::{Begun, HubPorts, agent_id};
 use crate::operator::Operator;
 use crate::processes::Process;
 
-/// Files of a process beside its agents' sockets.
-const OTHER_FILES: u64 = 64;
+/// Files of a process beside its agents'.
+pub(crate) const OTHER_FILES: u64 = 64;
+
+/// Files of an agent: its socket, and the one by which the kernel tells it of changes to the network.
+pub(crate) const FILES_OF_EACH: u64 = 2;
 
 /// What a certificate takes to be read, at the most.
-const EACH_CERTIFICATE: Duration = Duration::from_millis(20);
+pub(crate) const EACH_CERTIFICATE: Duration = Duration::from_millis(20);
 
 /// For the agents' process. Each of its QUIC endpoints has a buffer of 3 MiB of which little is ever used, and mimalloc,
 /// where it is the allocator, has the kernel make all of it real: thousands of them then keep the machine busy with that.
-const NO_HUGE_PAGES: (&str, &str) = ("MIMALLOC_ALLOW_THP", "0");
+pub(crate) const NO_HUGE_PAGES: (&str, &str) = ("MIMALLOC_ALLOW_THP", "0");
 
 /// How often the hub is asked how many agents it has.
 const POLL: Duration = Duration::from_millis(20);
@@ -57,7 +60,7 @@ const SETTLE: Duration = Duration::from_secs(5);
 const CALL_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long the agents have to take their leave.
-const LEAVE_PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const LEAVE_PATIENCE: Duration = Duration::from_secs(60);
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct FleetArgs {
@@ -115,7 +118,7 @@ struct Sample {
 /// Measures and reports, on standard output; progress goes to standard error.
 pub(crate) fn run(args: &FleetArgs) -> anyhow::Result<()> {
     let most = args.agents.iter().map(|count| count.get()).max().unwrap_or(1);
-    open_files::allow(u64::from(most) + OTHER_FILES)?;
+    open_files::allow(u64::from(most) * FILES_OF_EACH + OTHER_FILES)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -298,7 +301,7 @@ async fn none_left(operator: &mut Operator, since: Instant) -> anyhow::Result<Du
     }
 }
 
-fn progress(what: &str) {
+pub(crate) fn progress(what: &str) {
     // Nobody is left to be told that standard error is closed.
     let _ = writeln!(std::io::stderr(), "{what}");
 }

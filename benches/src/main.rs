@@ -7,6 +7,7 @@ mod loopback;
 mod node;
 mod operator;
 mod processes;
+mod storm;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -33,6 +34,8 @@ enum Command {
     Congestion(congestion::CongestionArgs),
     /// Thousands of agents on one hub: how soon they are there, and what they cost while idle
     Fleet(fleet::FleetArgs),
+    /// A hub that is started again: how soon all of its agents are back, and how they spread
+    Storm(storm::StormArgs),
     /// Replicas that are killed under load: whether what clients were told of their calls is true
     Kills(kills::KillsArgs),
     /// One of the measured processes
@@ -46,6 +49,7 @@ fn main() -> ExitCode {
         Command::Loopback(args) => loopback::run(&args),
         Command::Congestion(args) => congestion::run(&args),
         Command::Fleet(args) => fleet::run(&args),
+        Command::Storm(args) => storm::run(&args),
         Command::Kills(args) => kills::run(&args),
         Command::Node(args) => node::run(args),
     };

@@ -21,6 +21,7 @@ use adit_hub::Hub;
 use adit_transport::{Congestion, Tuning};
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpListener;
@@ -46,20 +47,29 @@ pub(crate) struct NodeArgs {
 
 #[derive(Debug, Subcommand)]
 enum NodeRole {
+    Hub(HubNode),
     Fleet(fleet::FleetNode),
     #[command(flatten)]
     Plain(PlainRole),
 }
 
+#[derive(Debug, Args)]
+struct HubNode {
+    #[arg(long)]
+    certs: PathBuf,
+    #[arg(long)]
+    congestion: Congestion,
+    /// Where it listens for agents, clients and operators, instead of at free ports
+    #[arg(long, value_parser = json::<HubPorts>)]
+    at: Option<HubPorts>,
+    /// Drain before it ends
+    #[arg(long)]
+    drain: bool,
+}
+
 /// Those that end at once when they are told to.
 #[derive(Debug, Subcommand)]
 enum PlainRole {
-    Hub {
-        #[arg(long)]
-        certs: PathBuf,
-        #[arg(long)]
-        congestion: Congestion,
-    },
     Agent {
         #[arg(long)]
         certs: PathBuf,
@@ -87,7 +97,7 @@ enum PlainRole {
 }
 
 /// Where a hub listens.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct HubPorts {
     pub(crate) agents: SocketAddr,
     pub(crate) clients: SocketAddr,
@@ -104,7 +114,7 @@ pub(crate) fn run(args: NodeArgs) -> anyhow::Result<()> {
         // It only has to be there, for the hub's sake.
         NodeRole::Fleet(_) => "warn",
         // As the command logs where nothing else is said: what that costs belongs to the measurement.
-        NodeRole::Plain(_) => "info",
+        NodeRole::Hub(_) | NodeRole::Plain(_) => "info",
     };
     tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::new(level))
@@ -121,6 +131,7 @@ pub(crate) fn run(args: NodeArgs) -> anyhow::Result<()> {
     let runtime = runtime.enable_all().build().context("cannot start the runtime")?;
     let ended = runtime.block_on(async {
         match args.role {
+            NodeRole::Hub(hub) => hub.run(input_ends()).await,
             // Its agents take their leave.
             NodeRole::Fleet(fleet) => fleet.run(input_ends()).await,
             NodeRole::Plain(role) => tokio::select! {
@@ -136,7 +147,6 @@ pub(crate) fn run(args: NodeArgs) -> anyhow::Result<()> {
 
 async fn be(role: PlainRole) -> anyhow::Result<()> {
     match role {
-        PlainRole::Hub { certs, congestion } => hub(certs, congestion).await,
         PlainRole::Agent {
             certs,
             congestion,
@@ -162,26 +172,42 @@ async fn be(role: PlainRole) -> anyhow::Result<()> {
     }
 }
 
-async fn hub(certs: PathBuf, congestion: Congestion) -> anyhow::Result<()> {
-    let hub = Hub::builder(certificates::hub(&certs)?)
-        .agents((Ipv4Addr::LOCALHOST, 0).into())
-        .clients((Ipv4Addr::LOCALHOST, 0).into())
-        .admin((Ipv4Addr::LOCALHOST, 0).into())
-        .reconnect_grace(RECONNECT_GRACE)
-        .tuning(tuning(congestion))
-        .bind()
-        .await?;
-    let agents = hub.agents_addresses()?;
-    let agents = *agents.first().context("the hub has no port for agents")?;
-    say(&HubPorts {
-        agents,
-        clients: hub.clients_address()?,
-        admin: hub
-            .admin_address()?
-            .context("the hub has no port for operators")?,
-    })?;
-    hub.run(pending(), pending()).await;
-    Ok(())
+impl HubNode {
+    /// Serves until `end` is ready.
+    async fn run(self, end: impl Future<Output = ()>) -> anyhow::Result<()> {
+        let free = (Ipv4Addr::LOCALHOST, 0).into();
+        let at = self.at.unwrap_or(HubPorts {
+            agents: free,
+            clients: free,
+            admin: free,
+        });
+        let hub = Hub::builder(certificates::hub(&self.certs)?)
+            .agents(at.agents)
+            .clients(at.clients)
+            .admin(at.admin)
+            .reconnect_grace(RECONNECT_GRACE)
+            .tuning(tuning(self.congestion))
+            .bind()
+            .await?;
+        let agents = hub.agents_addresses()?;
+        let agents = *agents.first().context("the hub has no port for agents")?;
+        say(&HubPorts {
+            agents,
+            clients: hub.clients_address()?,
+            admin: hub
+                .admin_address()?
+                .context("the hub has no port for operators")?,
+        })?;
+        if self.drain {
+            hub.run(end, pending()).await;
+        } else {
+            tokio::select! {
+                () = hub.run(pending(), pending()) => {}
+                () = end => {}
+            }
+        }
+        Ok(())
+    }
 }
 
 async fn agent(
@@ -222,6 +248,10 @@ async fn serve(services: Routes) -> anyhow::Result<()> {
         .serve_with_incoming(connections)
         .await?;
     Ok(())
+}
+
+fn json<T: DeserializeOwned>(text: &str) -> serde_json::Result<T> {
+    serde_json::from_str(text)
 }
 
 fn tuning(congestion: Congestion) -> Tuning {
