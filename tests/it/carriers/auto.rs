@@ -1,10 +1,14 @@
 //! Agents that choose their carrier: QUIC wherever it works, and otherwise whatever does.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use adit_agent::Carriers;
+use adit_proto::hub::v1::Link;
+use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
 
 use crate::world::operator::Operator;
 use crate::world::raw::{RawClient, message, to};
@@ -12,6 +16,9 @@ use crate::world::relay::{Lost, Relay};
 use crate::world::tcp_path::{Far, TcpPath};
 use crate::world::upstream::Server;
 use crate::world::{Agent, Hub, World, soon};
+
+/// Between two calls of a client that makes 500 a second.
+const PACE: Duration = Duration::from_millis(2);
 
 /// A way to a hub by UDP and TCP on one port, of which either can be lost.
 struct Network {
@@ -75,33 +82,46 @@ async fn an_agent_whose_network_drops_udp_falls_back_and_returns_without_losing_
         links[0].carrier_reason
     );
 
-    // Calls run all the time, and none of them notices.
-    let (stop, made) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-    let callers: Vec<_> = (0..4)
-        .map(|_| {
-            let (stop, made, clients) = (Arc::clone(&stop), Arc::clone(&made), hub.clients);
-            tokio::spawn(async move {
-                let client = RawClient::connect(clients).await;
-                while !stop.load(Ordering::Relaxed) {
-                    echoes(&client).await;
-                    made.fetch_add(1, Ordering::Relaxed);
+    // Calls are made all the time, and none of them notices.
+    let (stop, made) = (CancellationToken::new(), Arc::new(AtomicUsize::new(0)));
+    let caller = tokio::spawn({
+        let (stop, made, clients) = (stop.clone(), Arc::clone(&made), hub.clients);
+        async move {
+            let client = Arc::new(RawClient::connect(clients).await);
+            let (mut calls, mut pace) = (JoinSet::new(), tokio::time::interval(PACE));
+            pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            while !stop.is_cancelled() {
+                tokio::select! {
+                    _ = pace.tick() => {
+                        let (client, made) = (Arc::clone(&client), Arc::clone(&made));
+                        calls.spawn(async move {
+                            echoes(&client).await;
+                            made.fetch_add(1, Ordering::Relaxed);
+                        });
+                    }
+                    Some(call) = calls.join_next() => call.unwrap(),
+                    () = stop.cancelled() => {}
                 }
-            })
-        })
-        .collect();
+            }
+            while let Some(call) = soon(calls.join_next()).await {
+                call.unwrap();
+            }
+        }
+    });
+    let calls_since = async |before: usize| {
+        while made.load(Ordering::Relaxed) < before + 100 {
+            tokio::time::sleep(PACE).await;
+        }
+    };
+    soon(calls_since(0)).await;
     network.udp.loses(Lost::Nothing);
-    let returned = |links: &[adit_proto::hub::v1::Link]| links.len() == 1 && links[0].carrier == "quic";
+    let returned = |links: &[Link]| links.len() == 1 && links[0].carrier == "quic";
     let links = operator.sees(returned).await;
     assert_eq!(links[0].carrier_reason, "quic works again");
     assert_eq!(links[0].carrier_moves, 1);
-    let before = made.load(Ordering::Relaxed);
-    while made.load(Ordering::Relaxed) < before + 50 {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
-    stop.store(true, Ordering::Relaxed);
-    for caller in callers {
-        soon(caller).await.unwrap();
-    }
+    soon(calls_since(made.load(Ordering::Relaxed))).await;
+    stop.cancel();
+    soon(caller).await.unwrap();
 }
 
 #[tokio::test]
