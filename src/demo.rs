@@ -52,7 +52,7 @@ pub(crate) async fn run(args: DemoArgs) -> anyhow::Result<()> {
 
     let credentials = Credentials::load(&CredentialFiles::hub(files.path()), Role::Hub)?;
     let hub = Hub::builder(credentials)
-        .agents((Ipv4Addr::LOCALHOST, 0).into())
+        .agents(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())
         .clients(clients)
         .reconnect_grace(CONNECT_TIMEOUT)
         .bind()

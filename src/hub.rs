@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use adit_certs::{CredentialFiles, Credentials, Role, TrustDomain};
-use adit_hub::{AgentDomain, Builder, ClientTls, Hub, Limits, Pool};
+use adit_hub::{AgentDomain, AgentsAddress, Builder, ClientTls, Hub, Limits, Pool};
 use tracing::info;
 
 use crate::key_log::Keys;
@@ -21,15 +21,15 @@ const YOUNGEST: Duration = Duration::from_secs(1);
 pub(crate) struct HubArgs {
     #[command(flatten)]
     files: Files,
-    /// Address for agents, UDP and TCP on one port; may be repeated, and port 443 beside the default gets through most
-    /// firewalls
+    /// Address for agents, UDP and TCP on one port, or udp:ADDR for UDP alone; may be repeated, and port 443 beside the default
+    /// gets through most firewalls
     #[arg(
         long,
         value_name = "ADDR",
         value_delimiter = ',',
         default_value = "0.0.0.0:4433"
     )]
-    agents: Vec<SocketAddr>,
+    agents: Vec<AgentsAddress>,
     /// TCP address for agents whose WebSockets come through a proxy that terminates their TLS, such as nginx [default: none]
     #[arg(long, value_name = "ADDR")]
     websocket: Option<SocketAddr>,

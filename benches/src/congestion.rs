@@ -118,7 +118,7 @@ async fn measure(args: &CongestionArgs, congestion: Congestion, path: Path) -> a
     certificates::make(files.path())?;
     let any: SocketAddr = (Ipv4Addr::LOCALHOST, 0).into();
     let hub = Hub::builder(certificates::hub(files.path())?)
-        .agents(any)
+        .agents(any.into())
         .clients(any)
         .reconnect_grace(RECONNECT_GRACE)
         .tuning(tuning.clone())

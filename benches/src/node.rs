@@ -182,7 +182,7 @@ impl HubNode {
             admin: free,
         });
         let hub = Hub::builder(certificates::hub(&self.certs)?)
-            .agents(at.agents)
+            .agents(at.agents.into())
             .clients(at.clients)
             .admin(at.admin)
             .reconnect_grace(RECONNECT_GRACE)

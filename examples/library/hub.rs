@@ -48,7 +48,7 @@ async fn main() -> anyhow::Result<()> {
 
     let credentials = Credentials::load(&CredentialFiles::hub(&arguments.certs), Role::Hub)?;
     let hub = Hub::builder(credentials)
-        .agents(arguments.agents)
+        .agents(arguments.agents.into())
         // On a loopback address, and so for this machine's programs only; the system picks the port.
         .clients("127.0.0.1:0".parse()?)
         .reconnect_grace(WAIT_FOR_AGENT)

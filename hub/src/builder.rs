@@ -11,6 +11,7 @@ use adit_transport::{BindError, Listener, Tuning};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::address::AgentsAddress;
 use crate::attach::Attach;
 use crate::call::{Calls, Routing};
 use crate::domain::AgentDomain;
@@ -30,7 +31,7 @@ pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub struct Builder {
     credentials: Credentials,
-    agents: Vec<SocketAddr>,
+    agents: Vec<AgentsAddress>,
     websocket: Option<SocketAddr>,
     clients: SocketAddr,
     client_tls: Option<ClientTls>,
@@ -115,10 +116,10 @@ impl Builder {
         }
     }
 
-    /// An address for agents, UDP and TCP on one port; may be called again for further ones. Unless it is called:
-    /// `0.0.0.0:4433`.
+    /// An address for agents, UDP and TCP on one port unless it says otherwise; may be called again for further ones. Unless it
+    /// is called: `0.0.0.0:4433`.
     #[must_use]
-    pub fn agents(mut self, address: SocketAddr) -> Self {
+    pub fn agents(mut self, address: AgentsAddress) -> Self {
         self.agents.push(address);
         self
     }
@@ -253,14 +254,21 @@ impl Builder {
         self.check()?;
         let (tls, clients_tls, tcp_tls) = (self.agents_tls()?, self.clients_tls()?, self.tcp_tls()?);
         let secret = self.credentials.private_key_der();
-        let everywhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 4433));
+        let everywhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 4433)).into();
         let agents = match self.agents.as_slice() {
             [] => std::slice::from_ref(&everywhere),
             agents => agents,
         };
         let agents = agents
             .iter()
-            .map(|&address| Listener::bind(address, tls.clone(), secret, self.tuning.clone()).map(Arc::new))
+            .map(|&AgentsAddress { address, udp_only }| {
+                let bind = if udp_only {
+                    Listener::bind_udp
+                } else {
+                    Listener::bind
+                };
+                bind(address, tls.clone(), secret, self.tuning.clone()).map(Arc::new)
+            })
             .collect::<Result<_, _>>()?;
         let websocket = self
             .websocket

@@ -105,6 +105,7 @@
 //!
 //! A hub decodes no message of a service: bodies are bytes to it, passed on as they come.
 
+mod address;
 mod admin;
 mod attach;
 mod balance;
@@ -133,6 +134,7 @@ mod response;
 mod router;
 mod status;
 
+pub use address::{AgentsAddress, InvalidAgentsAddress};
 pub use admin::{MAX_OPERATORS, MAX_REASON, MAX_WATCHES};
 pub use attach::{HELLO_TIMEOUT, HOLDER_TIMEOUT, MAX_NAME};
 pub use builder::{Builder, DRAIN_TIMEOUT, RECONNECT_GRACE, StartError};

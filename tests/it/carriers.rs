@@ -8,8 +8,10 @@ use std::time::Duration;
 
 use adit_agent::Carrier;
 use adit_certs::{Subject, Validity};
+use adit_hub::AgentsAddress;
 use adit_proto::failure::Reason;
 use bytes::Bytes;
+use tokio::net::TcpListener;
 use tonic::Code;
 
 use crate::world::operator::Operator;
@@ -17,7 +19,7 @@ use crate::world::process::{self, HubProcess};
 use crate::world::raw::{RawClient, message, next_message, to};
 use crate::world::sample::{self, Sample};
 use crate::world::upstream::Server;
-use crate::world::{World, a_day, soon};
+use crate::world::{ANY_PORT, World, a_day, soon};
 
 const ALL: [Carrier; 3] = [Carrier::Quic, Carrier::Tls, Carrier::WebSocket];
 
@@ -128,6 +130,29 @@ async fn agents_are_refused_alike_on_every_carrier() {
         drop((first, second));
     }
     assert!(hub.process.runs());
+}
+
+#[tokio::test]
+async fn a_hub_beside_a_web_server_takes_the_udp_port_alone() {
+    let world = World::new();
+    let web = TcpListener::bind(ANY_PORT).await.unwrap();
+    let address = web.local_addr().unwrap();
+    let taken = address.to_string();
+    let arguments = ["hub", "--certs", world.dir(), "--clients", "127.0.0.1:0"];
+    let arguments = [&arguments[..], &["--admin", "127.0.0.1:0", "--agents", &taken]].concat();
+    let said = process::fails(&arguments, 1).await;
+    assert!(said.contains(&format!("--agents udp:{taken}")), "{said}");
+
+    let address = AgentsAddress {
+        address,
+        udp_only: true,
+    };
+    let hub = world.hub_with(|hub| hub.agents(address)).await;
+    let sample = Sample::start().await;
+    let _agent = world.agent_with(address.address, "site-a", &[&sample.url()], |agent| agent);
+    sample::four_kinds(hub.clients, Some("site-a")).await;
+    drop(web);
+    hub.stop().await;
 }
 
 #[tokio::test]

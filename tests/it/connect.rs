@@ -349,7 +349,9 @@ async fn a_hub_that_is_not_there_is_named_and_found_when_it_comes() {
     assert!(said.contains("--hub names its port for clients"), "{said}");
     assert!(!said.contains("--upstream"), "{said}");
 
-    let _hub = world.hub_with(|hub| hub.clients(clients).agents(agents)).await;
+    let _hub = world
+        .hub_with(|hub| hub.clients(clients).agents(agents.into()))
+        .await;
     let _agent = world.agent_with(_hub.agents, "site-a", &[&server.url()], |agent| {
         agent.advertise("a.B")
     });

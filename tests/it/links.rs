@@ -158,7 +158,7 @@ async fn a_hub_drains_all_links_and_the_agent_is_back_with_all_of_them() {
     }
     soon(hub.ended()).await;
     let next = adit_hub::Hub::builder(world.hub_credentials())
-        .agents(agents)
+        .agents(agents.into())
         .clients(clients)
         .admin(crate::world::ANY_PORT);
     let next = world.start(next).await;

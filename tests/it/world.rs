@@ -153,7 +153,7 @@ impl World {
             .clients(ANY_PORT)
             .admin(ANY_PORT)
             .reconnect_grace(GRACE);
-        self.start(change(hub).agents(ANY_PORT)).await
+        self.start(change(hub).agents(ANY_PORT.into())).await
     }
 
     /// Starts a hub.

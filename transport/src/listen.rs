@@ -36,7 +36,7 @@ pub enum BindError {
     /// The same port of TCP is taken, for the carriers that UDP-less networks need.
     #[error(
         "cannot listen for agents on TCP {address}, the port of the carriers tls and websocket: {source}; choose another \
-         address with --agents"
+         address with --agents, or take UDP alone with --agents udp:{address}"
     )]
     Tcp {
         /// The address that was asked for.
@@ -81,7 +81,7 @@ pub enum HandshakeError {
 #[derive(Debug)]
 pub struct Listener {
     quic: Option<quic::Listener>,
-    tcp: tcp::Listener,
+    tcp: Option<tcp::Listener>,
     codings: Codings,
 }
 
@@ -127,7 +127,7 @@ impl Listener {
                 Ok(tcp) => {
                     return Ok(Self {
                         quic: Some(quic),
-                        tcp,
+                        tcp: Some(tcp),
                         codings: tuning.codings,
                     });
                 }
@@ -155,7 +155,26 @@ impl Listener {
         Ok(Self {
             codings,
             quic: None,
-            tcp: tcp.map_err(|source| BindError::WebSocket { address, source })?,
+            tcp: Some(tcp.map_err(|source| BindError::WebSocket { address, source })?),
+        })
+    }
+
+    /// Opens the UDP `address` (port 0 picks one) for agents by the carrier `quic` alone, where the TCP port of that number is
+    /// somebody else's. The rest is as for [`bind`](Self::bind).
+    ///
+    /// # Errors
+    ///
+    /// [`BindError`] when the port can't be had, or `tls` lacks what QUIC needs.
+    pub fn bind_udp(
+        address: SocketAddr,
+        tls: rustls::ServerConfig,
+        secret: &[u8],
+        tuning: Tuning,
+    ) -> Result<Self, BindError> {
+        Ok(Self {
+            codings: tuning.codings.clone(),
+            quic: Some(quic::Listener::bind(address, tls, secret, tuning)?),
+            tcp: None,
         })
     }
 
@@ -165,7 +184,12 @@ impl Listener {
     ///
     /// What the system says, which is nothing as a rule.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.tcp.local_addr()
+        match (&self.quic, &self.tcp) {
+            (Some(quic), _) => quic.local_addr(),
+            (None, Some(tcp)) => tcp.local_addr(),
+            // None is made so.
+            (None, None) => Err(io::ErrorKind::NotConnected.into()),
+        }
     }
 
     /// Waits for the next peer: `None` once the listener is closed.
@@ -176,9 +200,15 @@ impl Listener {
                 None => pending().await,
             }
         };
+        let tcp = async {
+            match &self.tcp {
+                Some(tcp) => tcp.accept().await,
+                None => pending().await,
+            }
+        };
         let begun = tokio::select! {
             begun = quic => Begun::Quic(begun?),
-            begun = self.tcp.accept() => Begun::Tcp(begun?),
+            begun = tcp => Begun::Tcp(begun?),
         };
         let codings = self.codings.clone();
         Some(Handshake { begun, codings })
@@ -192,7 +222,9 @@ impl Listener {
         if let Some(quic) = &self.quic {
             quic.refuse_new();
         }
-        self.tcp.refuse_new();
+        if let Some(tcp) = &self.tcp {
+            tcp.refuse_new();
+        }
     }
 
     /// Closes every link and takes no more.
@@ -200,7 +232,9 @@ impl Listener {
         if let Some(quic) = &self.quic {
             quic.close(reason);
         }
-        self.tcp.close(reason);
+        if let Some(tcp) = &self.tcp {
+            tcp.close(reason);
+        }
     }
 
     /// Waits until the peers have been told of [`close`](Self::close), or have had the time to be.
@@ -210,7 +244,12 @@ impl Listener {
                 quic.closed().await;
             }
         };
-        tokio::join!(quic, self.tcp.closed());
+        let tcp = async {
+            if let Some(tcp) = &self.tcp {
+                tcp.closed().await;
+            }
+        };
+        tokio::join!(quic, tcp);
     }
 }
 
