@@ -92,8 +92,12 @@ pub(super) struct Driver {
     timer: Pin<Box<Sleep>>,
     /// GOAWAY was said.
     draining: bool,
+    /// How long the peer may be silent.
+    idle_timeout: Duration,
     /// The last wish to be heard that the latest PING is the answer to.
     asked: u64,
+    /// The last call has left after GOAWAY, and h2 has nothing more to say.
+    finished: bool,
     /// Until when the frame that has begun may leave.
     closing: Option<Pin<Box<Sleep>>>,
 }
@@ -187,6 +191,18 @@ impl Shared {
         let _ = self.heard.subscribe().wait_for(|&heard| heard >= wish).await;
     }
 
+    /// Waits until somebody wants the link's end.
+    async fn is_to_close(&self) {
+        poll_fn(|cx| {
+            self.waker.register(cx.waker());
+            match self.wishes().close {
+                Some(_) => Poll::Ready(()),
+                None => Poll::Pending,
+            }
+        })
+        .await;
+    }
+
     fn wishes(&self) -> MutexGuard<'_, Wishes> {
         // Each wish is noted in one step.
         self.wishes.lock().unwrap_or_else(PoisonError::into_inner)
@@ -211,7 +227,9 @@ impl Driver {
             pulse: Pulse::new(tuning, role, Instant::now().into_std()),
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
             draining: false,
+            idle_timeout: tuning.idle_timeout,
             asked: 0,
+            finished: false,
             closing: None,
         }
     }
@@ -222,10 +240,23 @@ impl Driver {
         let tell = Tell(Arc::clone(&self.shared));
         let end = poll_fn(|cx| self.poll(cx)).await;
         let Self {
-            connection, shared, ..
+            connection,
+            shared,
+            finished,
+            idle_timeout,
+            ..
         } = self;
+        if finished {
+            // What has left may be on its way for long. Calls wait for its arrival, and whoever drains for them.
+            let heard = timeout(idle_timeout, shared.pipe.hear_out());
+            tokio::select! {
+                _ = heard => {}
+                () = shared.is_to_close() => {}
+            }
+        }
         debug!(peer = %shared.peer, reason = %end, "the link ends");
         let closed = match &end {
+            LinkError::LocallyClosed if finished => None,
             LinkError::LocallyClosed => shared.wishes().close.clone(),
             LinkError::TimedOut => Some((Code::NO_ERROR, end.to_string())),
             _ => None,
@@ -270,6 +301,10 @@ impl Driver {
         }
         loop {
             if let Poll::Ready(ended) = self.connection.poll(cx, &self.shared) {
+                self.finished = self.draining && ended.is_ok() && !self.shared.pipe.has_ended();
+                if self.finished {
+                    return Poll::Ready(LinkError::LocallyClosed);
+                }
                 return Poll::Ready(link_error(ended, &self.shared.pipe));
             }
             self.look_for_pong(cx);

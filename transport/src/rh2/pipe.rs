@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, ready};
 
@@ -37,6 +37,8 @@ pub(super) struct Pipe {
     /// The peer has said GOAWAY.
     pub(super) draining: CancellationToken,
     goaway: Mutex<Option<GoAway>>,
+    /// The peer sends nothing more.
+    ended: AtomicBool,
     /// Why the bytes ended, as the system says it.
     pub(super) broken: OnceLock<io::ErrorKind>,
 }
@@ -79,6 +81,7 @@ impl Pipe {
             max_header_list: AtomicU32::new(u32::MAX),
             draining: CancellationToken::new(),
             goaway: Mutex::new(None),
+            ended: AtomicBool::new(false),
             broken: OnceLock::new(),
         })
     }
@@ -108,6 +111,11 @@ impl Pipe {
             .is_some_and(|goaway| stream > goaway.last)
     }
 
+    /// Whether the peer has ended its direction.
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Relaxed)
+    }
+
     /// Has no further frame begin.
     pub(super) fn freeze(&self) {
         self.io().frozen = true;
@@ -127,8 +135,7 @@ impl Pipe {
         told
     }
 
-    /// Says `goaway` in place of anything else, ends this direction, and reads what comes until the peer ends the other:
-    /// a socket that is closed with bytes unread throws away those that are on their way. To be called when h2 is gone.
+    /// Says `goaway` in place of anything else, and [hears the peer out](Self::hear_out). To be called when h2 is gone.
     pub(super) async fn say_goodbye(&self, goaway: &GoAway) -> io::Result<()> {
         let mut last_words = goaway.encode();
         while last_words.has_remaining() {
@@ -140,6 +147,12 @@ impl Pipe {
             }
         }
         std::future::poll_fn(|cx| Pin::new(&mut self.io().wire).poll_flush(cx)).await?;
+        self.hear_out().await
+    }
+
+    /// Ends this direction, and reads what comes until the peer ends the other: a socket that is closed with bytes unread throws
+    /// away those that are on their way.
+    pub(super) async fn hear_out(&self) -> io::Result<()> {
         std::future::poll_fn(|cx| Pin::new(&mut self.io().wire).poll_shutdown(cx)).await?;
         let mut scrap = [0; 4096];
         loop {
@@ -254,7 +267,9 @@ impl AsyncRead for Tap {
         pipe.note(&read);
         read?;
         let bytes = &buf.filled()[before..];
-        if !bytes.is_empty() {
+        if bytes.is_empty() {
+            pipe.ended.store(true, Ordering::Relaxed);
+        } else {
             pipe.came(&mut io, bytes);
         }
         Poll::Ready(Ok(()))
