@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::{hkdf, hmac};
-use quinn::{EndpointConfig, IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt};
+use quinn::{AckFrequencyConfig, EndpointConfig, IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt};
 
 use super::congestion;
 use super::connection_ids::HubConnectionIds;
@@ -19,6 +19,10 @@ const UNI_STREAMS: u32 = 8;
 /// How soon a stateless reset may follow another. quinn's 20 ms would reset fifty old links a second, and
 /// a restarted hub has thousands.
 const MIN_RESET_INTERVAL: Duration = Duration::from_millis(1);
+
+/// How long the peer may wait with an acknowledgement of one packet alone. RFC 9000 §13.2.1 allows 25 ms, and whoever misses one
+/// waits for as much longer before it asks.
+const MAX_ACK_DELAY: Duration = Duration::from_millis(5);
 
 /// The settings of the end that has this role in HTTP: the hub is the client.
 pub(super) fn transport(tuning: &Tuning, role: Role) -> TransportConfig {
@@ -41,11 +45,19 @@ pub(super) fn transport(tuning: &Tuning, role: Role) -> TransportConfig {
             Role::Server => Some(tuning.keep_alive),
         })
         .initial_rtt(tuning.initial_rtt)
+        .ack_frequency_config(Some(ack_frequency()))
         .mtu_discovery_config(Some(mtu))
         .enable_segmentation_offload(tuning.segmentation_offload)
         // No datagrams: HTTP/3 needs none here, so a peer may send none.
         .datagram_receive_buffer_size(None)
         .congestion_controller_factory(congestion::factory(tuning.congestion));
+    config
+}
+
+/// What a peer is asked that knows of it (draft-ietf-quic-ack-frequency), as ours do.
+pub(super) fn ack_frequency() -> AckFrequencyConfig {
+    let mut config = AckFrequencyConfig::default();
+    config.max_ack_delay(Some(MAX_ACK_DELAY));
     config
 }
 

@@ -3,7 +3,7 @@
 //! Nothing sleeps, and nothing depends on the machine: the same seed loses the same packets.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,15 +11,15 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use quinn::congestion::ControllerFactory;
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
-use quinn::{AckFrequencyConfig, ClientConfig, EndpointConfig, ServerConfig, TransportConfig, VarInt};
+use quinn::{ClientConfig, EndpointConfig, ServerConfig, TransportConfig, VarInt};
 use quinn_proto::{
     Connection, ConnectionHandle, DatagramEvent, Dir, Endpoint, Event, StreamId, Transmit, WriteError,
 };
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
-use crate::quic::ALPN;
 use crate::quic::tests::support::{HUB, Pki};
+use crate::quic::{ALPN, config};
 
 /// Bytes of a small call.
 pub(super) const CALL: usize = 1024;
@@ -30,11 +30,11 @@ const BATCH: usize = 10;
 /// What the bottleneck is like. It may change as time goes by.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Path {
-    /// Bytes a second.
+    /// Bytes a second, towards the receivers.
     pub(super) rate: u64,
     /// There and back.
     pub(super) round_trip: Duration,
-    /// Of each packet, towards the receivers: 0 to 1.
+    /// Of each packet, either way: 0 to 1.
     pub(super) loss: f64,
     /// Bytes that wait at the most.
     pub(super) queue: u64,
@@ -45,7 +45,7 @@ pub(super) struct Path {
 pub(super) struct Load {
     /// One stream, as much as the link takes, from and until then.
     pub(super) bulk: Option<(Duration, Duration)>,
-    /// Streams of [`CALL`] bytes a second, evenly.
+    /// Calls a second, evenly, of [`CALL`] bytes each way.
     pub(super) calls: u32,
 }
 
@@ -54,7 +54,7 @@ pub(super) struct Load {
 pub(super) struct Seen {
     /// When bytes of bulk arrived, and how many.
     bulk: Vec<(Duration, u64)>,
-    /// When a call was to be made, and how long it took to arrive.
+    /// When a call was to be made, and how long it took until its answer was there.
     calls: Vec<(Duration, Duration)>,
 }
 
@@ -81,8 +81,16 @@ struct Pair {
     next_call: Duration,
     /// Calls that wait to be written, and calls under way.
     unwritten: VecDeque<(StreamId, usize)>,
-    begun: HashMap<StreamId, Duration>,
+    calls: BTreeMap<StreamId, Call>,
     seen: Seen,
+}
+
+/// A call under way.
+struct Call {
+    /// When it was to be made.
+    begun: Duration,
+    /// The receiver has it, and has answered.
+    arrived: bool,
 }
 
 struct Host {
@@ -152,10 +160,11 @@ impl Simulation {
             .send_window(16 << 20)
             .stream_receive_window(VarInt::from_u32(2 << 20))
             .receive_window(VarInt::from_u32(16 << 20))
+            .max_concurrent_bidi_streams(VarInt::from_u32(1 << 20))
             .max_concurrent_uni_streams(VarInt::from_u32(1 << 20))
             .max_idle_timeout(None)
             .initial_rtt(Duration::from_millis(100))
-            .ack_frequency_config(None::<AckFrequencyConfig>)
+            .ack_frequency_config(Some(config::ack_frequency()))
             .mtu_discovery_config(None)
             .initial_mtu(1452);
         let transport = Arc::new(transport);
@@ -205,7 +214,7 @@ impl Simulation {
             bulk: None,
             next_call: Duration::from_secs(1),
             unwritten: VecDeque::new(),
-            begun: HashMap::new(),
+            calls: BTreeMap::new(),
             seen: Seen::default(),
         });
         index
@@ -289,8 +298,12 @@ impl Simulation {
             return;
         };
         while pair.load.calls > 0 && pair.next_call <= now {
-            let id = connection.streams().open(Dir::Uni).unwrap();
-            pair.begun.insert(id, pair.next_call);
+            let id = connection.streams().open(Dir::Bi).unwrap();
+            let call = Call {
+                begun: pair.next_call,
+                arrived: false,
+            };
+            pair.calls.insert(id, call);
             pair.unwritten.push_back((id, CALL));
             pair.next_call += Duration::from_secs(1) / pair.load.calls;
         }
@@ -381,6 +394,9 @@ impl Simulation {
             }
             self.busy_until + one_way
         } else {
+            if self.rng.random_bool(self.path.loss) {
+                return;
+            }
             self.now + one_way
         };
         self.order += 1;
@@ -410,42 +426,68 @@ impl Simulation {
             Some(DatagramEvent::Response(_)) | None => {}
         }
         if towards {
-            pair.read(self.now);
+            pair.receive(self.now);
+        } else {
+            pair.hear(self.now);
         }
     }
 }
 
 impl Pair {
-    /// Reads whatever has arrived.
-    fn read(&mut self, now: Duration) {
+    /// The receiver reads whatever has arrived, and answers calls.
+    fn receive(&mut self, now: Duration) {
         let Some((_, connection)) = &mut self.receiver.connection else {
             return;
         };
-        while connection.streams().accept(Dir::Uni).is_some() {}
-        let bulk = self.bulk;
-        let mut open: Vec<_> = self.begun.keys().copied().collect();
-        open.extend(bulk);
-        for id in open {
-            let mut stream = connection.recv_stream(id);
-            let Ok(mut chunks) = stream.read(true) else {
-                continue;
-            };
-            let mut bytes = 0;
-            let ended = loop {
-                match chunks.next(usize::MAX) {
-                    Ok(Some(chunk)) => bytes += chunk.bytes.len() as u64,
-                    Ok(None) => break true,
-                    Err(_) => break false,
-                }
-            };
-            let _ = chunks.finalize();
-            if Some(id) == bulk {
-                self.seen.bulk.push((now, bytes));
-            } else if ended && let Some(begun) = self.begun.remove(&id) {
-                self.seen.calls.push((begun, now.saturating_sub(begun)));
+        while connection.streams().accept(Dir::Uni).is_some()
+            || connection.streams().accept(Dir::Bi).is_some()
+        {}
+        if let Some(bulk) = self.bulk {
+            let (bytes, _) = read(connection, bulk);
+            self.seen.bulk.push((now, bytes));
+        }
+        for (&id, call) in &mut self.calls {
+            if !call.arrived && read(connection, id).1 {
+                call.arrived = true;
+                let mut stream = connection.send_stream(id);
+                assert_eq!(stream.write(&[0; CALL]), Ok(CALL));
+                stream.finish().unwrap();
             }
         }
     }
+
+    /// The sender reads whatever has arrived.
+    fn hear(&mut self, now: Duration) {
+        let Some((_, connection)) = &mut self.sender.connection else {
+            return;
+        };
+        let seen = &mut self.seen.calls;
+        self.calls.retain(|&id, call| {
+            let ended = call.arrived && read(connection, id).1;
+            if ended {
+                seen.push((call.begun, now.saturating_sub(call.begun)));
+            }
+            !ended
+        });
+    }
+}
+
+/// Reads what a stream has: how many bytes, and whether that was its end.
+fn read(connection: &mut Connection, id: StreamId) -> (u64, bool) {
+    let mut stream = connection.recv_stream(id);
+    let Ok(mut chunks) = stream.read(true) else {
+        return (0, false);
+    };
+    let mut bytes = 0;
+    let ended = loop {
+        match chunks.next(usize::MAX) {
+            Ok(Some(chunk)) => bytes += chunk.bytes.len() as u64,
+            Ok(None) => break true,
+            Err(_) => break false,
+        }
+    };
+    let _ = chunks.finalize();
+    (bytes, ended)
 }
 
 /// The datagrams of one batch.
