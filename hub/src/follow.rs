@@ -119,9 +119,15 @@ async fn converse(registered: &Registered, talk: Talk, draining: &CancellationTo
     let mut liveness = Liveness::new(HEARTBEAT, rand::random(), Instant::now());
     let mut pace = Pace::new();
     let mut told = false;
+    let mut address = member.link.remote_address();
     loop {
         let verdict = liveness.check(Instant::now(), &look_at(member));
         let link = &member.link;
+        let before = std::mem::replace(&mut address, link.remote_address());
+        if address != before {
+            let (agent, link) = (&member.peer.id, member.key);
+            info!(%agent, link, %before, %address, "an agent's address has changed, and its link goes on");
+        }
         member.observe(link.round_trip(), link.shortest_round_trip(), verdict.suspect);
         if let Some(dead) = verdict.dead {
             // The link's end is seen by whoever follows it.

@@ -43,6 +43,7 @@ mod kinds;
 mod links;
 mod manual;
 mod packet_traces;
+mod path_changes;
 mod raw_tcp;
 mod restart;
 mod services;

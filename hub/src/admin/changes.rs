@@ -1,6 +1,7 @@
 //! What changes among the links between two looks at them.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ const ROUND_TRIP_STEP: Duration = Duration::from_millis(1);
 #[derive(Clone, Debug)]
 pub(super) struct Now {
     pub(super) state: State,
+    pub(super) address: SocketAddr,
     pub(super) offer: Arc<Offer>,
     pub(super) round_trip: Duration,
     pub(super) calls_in_flight: usize,
@@ -60,6 +62,7 @@ impl Now {
     fn differs(&self, later: &Self) -> bool {
         let moved = self.round_trip.abs_diff(later.round_trip);
         self.state != later.state
+            || self.address != later.address
             || !Arc::ptr_eq(&self.offer, &later.offer)
             || self.calls_in_flight != later.calls_in_flight
             || self.calls != later.calls

@@ -70,6 +70,7 @@ pub(super) fn look(registry: &Registry, agent: Option<&AgentId>) -> Vec<(Arc<Mem
     let links = links.into_iter().map(|member| {
         let now = Now {
             state: member.state(),
+            address: member.link.remote_address(),
             offer: member.offer(),
             round_trip: member.round_trip(),
             calls_in_flight: member.in_flight(),
@@ -116,7 +117,7 @@ fn shown(member: &Member, now: &Now, names: bool) -> Link {
         carrier_reason: peer.carrier_reason.clone(),
         carrier_moves: peer.carrier_moves,
         coding: member.link.coding().unwrap_or_default().to_owned(),
-        remote_address: member.link.remote_address().to_string(),
+        remote_address: now.address.to_string(),
         connected_at: Some(member.connected_at.into()),
         round_trip: now.round_trip.try_into().ok(),
         calls_in_flight: count(now.calls_in_flight),

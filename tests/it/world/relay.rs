@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio::net::UdpSocket;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -39,6 +39,7 @@ pub(crate) struct Relay {
     pub(crate) address: SocketAddr,
     towards_hub: Gate,
     towards_agent: Gate,
+    forgets: Arc<Notify>,
     _task: AbortOnDropHandle<()>,
 }
 
@@ -70,11 +71,14 @@ impl Relay {
         let near = Arc::new(UdpSocket::bind(address).await.unwrap());
         let address = near.local_addr().unwrap();
         let (towards_hub, towards_agent) = (Gate::default(), Gate::default());
-        let task = carry(near, hub, Arc::clone(&towards_hub), Arc::clone(&towards_agent));
+        let forgets = Arc::new(Notify::new());
+        let gates = (Arc::clone(&towards_hub), Arc::clone(&towards_agent));
+        let task = carry(near, hub, gates.0, gates.1, Arc::clone(&forgets));
         Self {
             address,
             towards_hub,
             towards_agent,
+            forgets,
             _task: AbortOnDropHandle::new(tokio::spawn(task)),
         }
     }
@@ -93,6 +97,12 @@ impl Relay {
         for (gate, loses) in [(&self.towards_agent, agent), (&self.towards_hub, hub)] {
             gate.send_replace(if loses { State::Loses } else { State::Passes });
         }
+    }
+
+    /// Forgets the agents, as a NAT does: what the hub sends is lost until an agent's next datagram, which the hub then sees
+    /// coming from another address.
+    pub(crate) fn forgets(&self) {
+        self.forgets.notify_one();
     }
 
     /// Nothing arrives from now on, until it is released.
@@ -146,12 +156,26 @@ impl State {
     }
 }
 
-async fn carry(near: Arc<UdpSocket>, hub: SocketAddr, towards_hub: Gate, towards_agent: Gate) {
+async fn carry(
+    near: Arc<UdpSocket>,
+    hub: SocketAddr,
+    towards_hub: Gate,
+    towards_agent: Gate,
+    forgets: Arc<Notify>,
+) {
     let mut flows: HashMap<SocketAddr, Arc<UdpSocket>> = HashMap::new();
     let mut back = JoinSet::new();
     let mut packet = vec![0; DATAGRAM];
     loop {
-        let (length, agent) = near.recv_from(&mut packet).await.unwrap();
+        let received = tokio::select! {
+            received = near.recv_from(&mut packet) => received,
+            () = forgets.notified() => {
+                back.shutdown().await;
+                flows.clear();
+                continue;
+            }
+        };
+        let (length, agent) = received.unwrap();
         let far = match flows.get(&agent) {
             Some(far) => Arc::clone(far),
             None => {

@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use crate::offer::Offer;
 fn now() -> Now {
     Now {
         state: State::Ready,
+        address: (Ipv4Addr::LOCALHOST, 1).into(),
         offer: Arc::new(Offer::default()),
         round_trip: Duration::from_millis(40),
         calls_in_flight: 0,
@@ -56,7 +58,11 @@ fn only_what_differs_is_told_again() {
         offer: Arc::new(Offer::default()),
         ..drained
     };
-    for later in [begun, ended, drained, offers] {
+    let moved = Now {
+        address: (Ipv4Addr::LOCALHOST, 2).into(),
+        ..offers.clone()
+    };
+    for later in [begun, ended, drained, offers, moved] {
         assert_eq!(
             update(&mut told, &[(7, first.clone()), (3, later.clone())]),
             changes(&[1], &[])
