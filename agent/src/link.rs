@@ -36,6 +36,10 @@ const MAX_MESSAGE: usize = 1 << 20;
 /// that was asked does not.
 const HEARTBEAT: Duration = Duration::from_secs(20);
 
+/// An idle link is looked at so often: its keep-alive asks the hub for a sign of life, too, and where the hub is heard no more the
+/// hub is to be told soon. What it hears of the agent would have it wait.
+const LOOK: Duration = Duration::from_secs(2);
+
 /// How long the hub has to say that it has heard what the agent said, in round trips of the link,
 const MOMENT: u32 = 4;
 
@@ -191,7 +195,7 @@ impl Link {
         if let Some(sequence) = verdict.heartbeat {
             voice.probe(sequence);
         }
-        Ok(verdict.check_at)
+        Ok(verdict.check_at.min(Instant::now() + LOOK))
     }
 
     fn act(&self, event: Option<hub_event::Event>, voice: &Voice, liveness: Option<&mut Liveness>) {
