@@ -127,11 +127,18 @@ impl Slot {
             wait = tokio::select! {
                 end = end_of(generation, &mut links) => {
                     backoff.held(since.elapsed());
-                    let silently = matches!(end, Some(End::Dead(_) | End::Lost(LinkError::TimedOut)));
+                    // Where this machine has no way to the hub at all, that is no fault of the carrier's.
+                    let silently = matches!(end, Some(End::Dead(_) | End::Lost(LinkError::TimedOut)))
+                        && last.is_none_or(Way::exists_to);
                     memory.ended(carrier, since.elapsed(), silently);
                     match end {
                         Some(End::Dead(_)) => backoff.at_once(),
                         Some(End::Lost(LinkError::Refused(_))) => backoff.refused(),
+                        // It is the transport that has ended it, because its address is gone: there is another by now.
+                        Some(End::Lost(LinkError::LocallyClosed)) => {
+                            backoff.start_over();
+                            backoff.at_once()
+                        }
                         Some(End::Lost(_) | End::Replaced | End::Stopped) | None => backoff.next(),
                     }
                 }
