@@ -1,6 +1,7 @@
 """Calls that run beside a suite, how they end, and what may be said of the times that they took."""
 
 import itertools
+import math
 import queue
 import threading
 import time
@@ -76,9 +77,10 @@ def expect_lost(stream):
         raise Failure(f"a call whose link was lost ended with {found}: {error.details()}")
 
 
-def longest(arrivals):
-    """The longest silence between two messages, its begin and its end."""
-    return max((after - before, before, after) for before, after in itertools.pairwise(arrivals))
+def longest(arrivals, since=0, until=math.inf):
+    """The longest silence between two messages of those that go on after `since` and begin before `until`; its begin, its end."""
+    silences = itertools.pairwise(arrivals)
+    return max((after - before, before, after) for before, after in silences if after > since and before < until)
 
 
 def expect_within(what, seconds, limit):
