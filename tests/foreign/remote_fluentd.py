@@ -20,6 +20,7 @@ import socket
 import subprocess
 import sys
 import time
+import xml.etree.ElementTree
 
 import grpc
 import namespaces
@@ -53,6 +54,8 @@ class Sites:
         return (
             self.start,
             *([] if self.without_namespaces else [self.nobody_dials_in]),
+            self.every_form,
+            self.all_sites_at_once,
             self.configured_and_started,
             self.told_to_read_again,
             self.bad_configuration,
@@ -110,6 +113,35 @@ class Sites:
             except ConnectionRefusedError:
                 continue
             raise Failure(f"{host}:{port} took a connection from outside of the site")
+
+    def every_form(self):
+        """The sample's payloads, in JSON, YAML and XML, arrive from files and from standard input, and answers in each."""
+        comment = "# What the tests' stand-in for fluentd reads.\n"
+        for form, begin in (("json", ""), ("yaml", comment), ("xml", comment)):
+            payload = SAMPLE / f"payloads/stand-in.{form}"
+            self.call("site-1", "Configure", "-d", f"@{payload}")
+            expect(f"site-1's file from {form}", self.file("site-1").read_text(), f"{begin}tag north\n")
+            # The form of standard input is found out, or said.
+            for more in ((), ("--format", form, "-o", "json")):
+                self.file("site-2").write_text("tag nothing\n")
+                self.call("site-2", "Configure", "-d", "@-", *more, stdin=payload.read_text())
+                expect(f"site-2's file from {form}", self.file("site-2").read_text(), f"{begin}tag north\n")
+            wrong = self.adit_call("site-2", "Configure", "-d", "@-", "--format", form, stdin="<configuration: [")
+            expect(f"what is printed of wrong {form}", (wrong.returncode, wrong.stdout), (1, ""))
+        known = self.status("site-1")["configurationSha256"]
+        for form, read in (("yaml", yaml_answer), ("xml", xml_answer)):
+            done = self.adit_call("site-1", "Status", "-o", form)
+            expect(f"the file's digest in {form}", read(done.stdout), known)
+
+    def all_sites_at_once(self):
+        """One request from standard input configures every site that has the service, each named in what is printed."""
+        request = "configuration: |\n  tag everywhere\n"
+        admin = f"http://127.0.0.1:{self.tunnel.admin_port}"
+        done = self.adit_call(None, "Configure", "--all", "--admin", admin, "-d", "@-", stdin=request)
+        expect("the exit code", done.returncode, 0)
+        expect("who answers", sorted(line.partition(": ")[0] for line in done.stdout.splitlines()), list(NAMES))
+        for name in NAMES:
+            expect(f"{name}'s file", self.file(name).read_text(), "tag everywhere\n")
 
     def configured_and_started(self):
         """Requests from a file and from standard input configure and start each site's own daemon."""
@@ -281,6 +313,15 @@ class Sites:
             spaces = {os.readlink(f"/proc/{of}/ns/net") for of in (pid, self.tunnel.agents[name].pid)}
             if len(spaces) != 1 or os.readlink("/proc/self/ns/net") in spaces:
                 raise Failure(f"{name}'s daemon and agent are not in one namespace of their own: {spaces}")
+
+
+def yaml_answer(text):
+    lines = dict(line.split(": ", 1) for line in text.splitlines() if ": " in line)
+    return lines["configurationSha256"].strip('"')
+
+
+def xml_answer(text):
+    return xml.etree.ElementTree.fromstring(text).findtext("configuration_sha256")
 
 
 def expect(what, found, expected):

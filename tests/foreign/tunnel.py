@@ -241,8 +241,9 @@ def executable(bin_dir, name):
 
 def environment():
     """Ours, without settings that would stand in for the flags, nor what earlier calls have learnt of other servers."""
+    nowhere = "/nonexistent"
     ours = {key: value for key, value in os.environ.items() if not key.startswith("ADIT_")}
-    return {**ours, "ADIT_CALL_NO_CACHE": "true"}
+    return {**ours, "ADIT_CALL_NO_CACHE": "true", "XDG_CONFIG_HOME": nowhere}
 
 
 def free_ports(count):

@@ -8,7 +8,7 @@ The file has a word a line:
     exit CODE   to end at once with this code
     deaf        to ignore SIGTERM
     worker      to start a worker, which outlives this process unless somebody ends it
-Any other word is an error, as is a file without a tag: exit code 1.
+A line that begins with # is a comment. Any other word is an error, as is a file without a tag: exit code 1.
 """
 
 import signal
@@ -40,7 +40,8 @@ def main():
 
 def read(path):
     with open(path) as file:
-        settings = dict((line.split(maxsplit=1) + [""])[:2] for line in file if line.strip())
+        lines = [line for line in file if line.strip() and not line.startswith("#")]
+    settings = dict((line.split(maxsplit=1) + [""])[:2] for line in lines)
     unknown = settings.keys() - {"tag", "exit", "deaf", "worker"}
     if unknown or "tag" not in settings:
         sys.exit(f"{path}: {f'unknown {sorted(unknown)}' if unknown else 'no tag'}")
