@@ -52,5 +52,29 @@ pub(crate) fn run<T>(
 /// Says why the command failed.
 pub(crate) fn complain(error: &anyhow::Error) {
     // Nobody is left to be told that standard error is closed.
-    let _ = writeln!(std::io::stderr(), "adit: {error:#}");
+    let _ = writeln!(std::io::stderr(), "adit: {}", in_full(error));
+}
+
+/// An error with its causes, without those that it has told of itself.
+fn in_full(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1) {
+        let cause = cause.to_string();
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::in_full;
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let cause = anyhow::anyhow!("no such field");
+        let error = cause.context("line 3: no such field").context("reading");
+        assert_eq!(in_full(&error), "reading: line 3: no such field");
+    }
 }

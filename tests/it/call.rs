@@ -94,6 +94,16 @@ async fn every_kind_of_method() {
 }
 
 #[tokio::test]
+async fn what_is_wrong_is_told_once() {
+    let url = route_guide_server().await;
+    let wrong = ["routeguide.RouteGuide/GetFeature", "-d", r#"{"latitud": 1}"#];
+    assert_eq!(
+        fails(&url, &wrong, 1).await,
+        "adit: the data given, line 1, column 10: routeguide.Point has no field 'latitud'; did you mean 'latitude'?\n"
+    );
+}
+
+#[tokio::test]
 async fn standard_input_and_output_are_a_conversation() {
     let url = route_guide_server().await;
     let mut child =
