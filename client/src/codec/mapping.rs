@@ -1,6 +1,7 @@
 //! Protobuf's JSON mapping (<https://protobuf.dev/programming-guides/json/>), by `prost-reflect`,
 //! for every format that `serde` has: what most codecs are made of.
 
+mod times;
 mod words;
 
 use prost_reflect::{
@@ -37,6 +38,7 @@ pub fn encode<S: Serializer>(
     serializer: S,
     options: EncodeOptions,
 ) -> Result<S::Ok, S::Error> {
+    times::check(message).map_err(serde::ser::Error::custom)?;
     let options = SerializeOptions::new().skip_default_fields(!options.emit_defaults);
     message.serialize_with_options(words::Words(serializer), &options)
 }
