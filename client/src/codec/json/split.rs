@@ -58,44 +58,12 @@ impl Split for Splitter {
         if self.state == State::Between && !self.skip_to_value() {
             return None;
         }
-        let mut scanned = self.unread.scanned;
-        while let Some(&byte) = self.unread.bytes().get(scanned) {
-            match self.state {
-                State::Between => self.state = State::beginning(byte),
-                State::Nested { depth } => match byte {
-                    b'"' => {
-                        self.state = State::String {
-                            depth,
-                            escaped: false,
-                        }
-                    }
-                    b'{' | b'[' => self.state = State::Nested { depth: depth + 1 },
-                    b'}' | b']' if depth == 1 => return Some(self.take(scanned + 1)),
-                    b'}' | b']' => self.state = State::Nested { depth: depth - 1 },
-                    _ => {}
-                },
-                State::String { depth, escaped: true } => {
-                    self.state = State::String {
-                        depth,
-                        escaped: false,
-                    }
-                }
-                State::String { depth, .. } => match byte {
-                    b'\\' => self.state = State::String { depth, escaped: true },
-                    b'"' if depth == 0 => return Some(self.take(scanned + 1)),
-                    b'"' => self.state = State::Nested { depth },
-                    _ => {}
-                },
-                State::Scalar if ends_scalar(byte) => return Some(self.take(scanned)),
-                State::Scalar => {}
-            }
-            scanned += 1;
-            if scanned > self.limit {
-                break;
-            }
-        }
-        self.unread.scanned = scanned;
-        None
+        let bytes = self.unread.bytes();
+        // Past the limit by one byte: it is then known to be longer.
+        let bytes = bytes.get(..self.limit.saturating_add(1)).unwrap_or(bytes);
+        let (found, state, scanned) = self.state.scan(bytes, self.unread.scanned);
+        (self.state, self.unread.scanned) = (state, scanned);
+        found.then(|| self.take(scanned))
     }
 
     /// What has been read of a value that has grown past the limit.
@@ -114,6 +82,48 @@ impl Split for Splitter {
 }
 
 impl State {
+    /// Goes on from a place to the end of the value, or of the bytes: whether the value's end was found, what comes
+    /// next, and where that is.
+    fn scan(mut self, bytes: &[u8], mut scanned: usize) -> (bool, Self, usize) {
+        while let Some(rest) = bytes.get(scanned..)
+            && let Some(&byte) = rest.first()
+        {
+            scanned += 1;
+            self = match self {
+                Self::Between => Self::beginning(byte),
+                Self::Nested { depth } => match byte {
+                    b'"' => Self::String {
+                        depth,
+                        escaped: false,
+                    },
+                    b'{' | b'[' => Self::Nested { depth: depth + 1 },
+                    b'}' | b']' if depth == 1 => return (true, self, scanned),
+                    b'}' | b']' => Self::Nested { depth: depth - 1 },
+                    _ => self,
+                },
+                Self::String { depth, escaped: true } => Self::String {
+                    depth,
+                    escaped: false,
+                },
+                // Most of what there is, is in strings.
+                Self::String { depth, .. } => match memchr::memchr2(b'"', b'\\', rest) {
+                    None => return (false, self, bytes.len()),
+                    Some(end) => {
+                        scanned += end;
+                        match rest.get(end) {
+                            Some(b'\\') => Self::String { depth, escaped: true },
+                            _ if depth == 0 => return (true, self, scanned),
+                            _ => Self::Nested { depth },
+                        }
+                    }
+                },
+                Self::Scalar if ends_scalar(byte) => return (true, self, scanned - 1),
+                Self::Scalar => self,
+            };
+        }
+        (false, self, scanned)
+    }
+
     fn beginning(byte: u8) -> Self {
         match byte {
             b'{' | b'[' => Self::Nested { depth: 1 },

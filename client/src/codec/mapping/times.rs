@@ -1,7 +1,7 @@
 //! Times that are none: `prost-reflect` carries over what is wrong in a `Timestamp` or a `Duration`, and writes another
 //! time than the message has.
 
-use prost_reflect::{DynamicMessage, Kind, ReflectMessage as _, Value};
+use prost_reflect::{DynamicMessage, ReflectMessage as _, Value};
 
 /// A second, in nanoseconds.
 const SECOND: i32 = 1_000_000_000;
@@ -34,16 +34,11 @@ pub(super) fn check(message: &DynamicMessage) -> Result<(), String> {
             Ok(())
         }
         _ => {
-            for (field, value) in message.fields() {
-                // Most fields are no messages, and nothing is asked of their values.
-                if matches!(field.kind(), Kind::Message(_)) {
-                    in_value(value)?;
-                }
+            for (_, value) in message.fields() {
+                in_value(value)?;
             }
-            for (extension, value) in message.extensions() {
-                if matches!(extension.kind(), Kind::Message(_)) {
-                    in_value(value)?;
-                }
+            for (_, value) in message.extensions() {
+                in_value(value)?;
             }
             Ok(())
         }
@@ -53,8 +48,13 @@ pub(super) fn check(message: &DynamicMessage) -> Result<(), String> {
 fn in_value(value: &Value) -> Result<(), String> {
     match value {
         Value::Message(message) => check(message),
-        Value::List(items) => items.iter().try_for_each(in_value),
-        Value::Map(entries) => entries.values().try_for_each(in_value),
+        // What is in them is all of one kind.
+        Value::List(items) if matches!(items.first(), Some(Value::Message(_))) => {
+            items.iter().try_for_each(in_value)
+        }
+        Value::Map(entries) if matches!(entries.values().next(), Some(Value::Message(_))) => {
+            entries.values().try_for_each(in_value)
+        }
         _ => Ok(()),
     }
 }
