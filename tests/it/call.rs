@@ -93,6 +93,22 @@ async fn every_kind_of_method() {
     assert!(notes.contains("\"message\": \"first\""), "{notes}");
 }
 
+/// A server counts small frames that it has not come to, and ends a connection that has too many.
+#[tokio::test]
+async fn a_long_stream_of_small_requests_arrives() {
+    const POINTS: usize = 300_000;
+    let url = route_guide_server().await;
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all("{\"latitude\": 1}\n".repeat(POINTS).as_bytes())
+        .unwrap();
+    let points = format!("@{}", file.path().display());
+    let summary = succeeds(&url, &["routeguide.RouteGuide/RecordRoute", "-d", &points]).await;
+    assert!(
+        summary.contains(&format!("\"pointCount\": {POINTS}")),
+        "{summary}"
+    );
+}
+
 #[tokio::test]
 async fn what_is_wrong_is_told_once() {
     let url = route_guide_server().await;

@@ -16,7 +16,7 @@ use tonic::{Request, Status, Streaming};
 
 use super::deadline::{expired, in_time, passed};
 use super::printer::{Answers, Printer};
-use super::requests::{RequestSender, Requests};
+use super::requests::{self, RequestSender, Requests, Waiting};
 use super::{Call, CallError, Event, Outcome};
 use crate::connection::{Channel, Connection};
 use crate::dynamic::DynamicCodec;
@@ -24,9 +24,6 @@ use crate::input::InputError;
 use crate::schema::Schema;
 use crate::status::Failure;
 use crate::target::MethodName;
-
-/// How many requests may wait for the connection; they are read no faster than they are sent.
-const REQUESTS_WAITING: usize = 1;
 
 impl Call {
     pub(super) async fn exchange(
@@ -119,19 +116,17 @@ impl Call {
         RequestSender,
         Request<impl stream::Stream<Item = DynamicMessage> + Send + 'static>,
     ) {
-        let (sender, receiver) = mpsc::channel(REQUESTS_WAITING);
-        let messages = stream::unfold(receiver, |mut receiver| async move {
-            receiver.recv().await.map(|message| (message, receiver))
+        let (sender, receiver) = mpsc::channel(requests::WAITING);
+        let messages = stream::unfold(receiver, |mut receiver: mpsc::Receiver<Waiting>| async move {
+            let Waiting { message, .. } = receiver.recv().await?;
+            Some((message, receiver))
         });
         let mut request = Request::new(messages);
         *request.metadata_mut() = self.metadata.clone();
         if let Some(deadline) = self.deadline {
             request.set_timeout(deadline.saturating_duration_since(Instant::now()));
         }
-        let sender = RequestSender {
-            sender,
-            cancel: Some(request.cancellation_handle()),
-        };
+        let sender = RequestSender::new(sender, request.cancellation_handle());
         (sender, request)
     }
 

@@ -1,7 +1,10 @@
 //! The requests of a call: read from its input, and sent as the connection takes them.
 
+use std::sync::Arc;
+
+use prost::Message as _;
 use prost_reflect::DynamicMessage;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tonic::CancellationHandle;
 
 use crate::input::{InputError, Messages};
@@ -42,18 +45,46 @@ impl Requests {
     }
 }
 
+/// How many requests may wait for the connection.
+pub(super) const WAITING: usize = 1024;
+/// How many bytes they may have, encoded; a longer one waits alone. Small ones have to wait for each other a little: each
+/// would be a frame of its own, and servers end connections on which there are too many small frames.
+const BYTES_WAITING: u32 = 64 * 1024;
+
+/// A request that waits for the connection.
+pub(super) struct Waiting {
+    pub(super) message: DynamicMessage,
+    /// Its share of [`BYTES_WAITING`].
+    _room: OwnedSemaphorePermit,
+}
+
 /// The sending end of a call. To the server, the end of a stream means that it was complete, so the
 /// stream ends only by [`RequestSender::finish`]; otherwise the call is reset.
 pub(super) struct RequestSender {
-    pub(super) sender: mpsc::Sender<DynamicMessage>,
-    pub(super) cancel: Option<CancellationHandle>,
+    sender: mpsc::Sender<Waiting>,
+    room: Arc<Semaphore>,
+    cancel: Option<CancellationHandle>,
 }
 
 impl RequestSender {
-    /// Waits until the connection takes a message. One that nobody waits for any more is dropped: the
+    pub(super) fn new(sender: mpsc::Sender<Waiting>, cancel: CancellationHandle) -> Self {
+        Self {
+            sender,
+            room: Arc::new(Semaphore::new(BYTES_WAITING as usize)),
+            cancel: Some(cancel),
+        }
+    }
+
+    /// Waits until there is room for a message. One that nobody waits for any more is dropped: the
     /// server has answered before it had all of them.
     async fn send(&self, message: DynamicMessage) {
-        let _answered_already = self.sender.send(message).await;
+        let length = u32::try_from(message.encoded_len()).unwrap_or(BYTES_WAITING);
+        let room = Arc::clone(&self.room).acquire_many_owned(length.clamp(1, BYTES_WAITING));
+        // Nobody closes it.
+        if let Ok(room) = room.await {
+            let waiting = Waiting { message, _room: room };
+            let _answered_already = self.sender.send(waiting).await;
+        }
     }
 
     fn finish(mut self) {
