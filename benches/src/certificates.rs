@@ -1,6 +1,6 @@
 //! Certificates for the two ends of a link, from a CA that is forgotten with their folder.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroU16;
 use std::path::Path;
 
@@ -20,17 +20,29 @@ pub fn make(directory: &Path) -> anyhow::Result<()> {
     make_for(directory, [AGENT.parse()?])
 }
 
+/// Makes a CA, and a certificate for a hub at this address and for the agent.
+///
+/// # Errors
+/// A file cannot be written.
+pub fn make_at(directory: &Path, hub: IpAddr) -> anyhow::Result<()> {
+    issue(directory, hub, [AGENT.parse()?])
+}
+
 /// Makes a CA, and certificates for a hub at 127.0.0.1 and for these agents.
 ///
 /// # Errors
 /// A file cannot be written.
 pub fn make_for(directory: &Path, agents: impl IntoIterator<Item = AgentId>) -> anyhow::Result<()> {
+    issue(directory, Ipv4Addr::LOCALHOST.into(), agents)
+}
+
+fn issue(directory: &Path, hub: IpAddr, agents: impl IntoIterator<Item = AgentId>) -> anyhow::Result<()> {
     let directory = Directory::new(directory);
     let validity = Validity::days(NonZeroU16::MIN);
     let authority = Authority::create(&"adit".parse::<TrustDomain>()?, validity)?;
     directory.write_authority(&authority, Existing::Keep)?;
     let hub = Subject::Hub {
-        sans: vec![Host::Ip(Ipv4Addr::LOCALHOST.into())],
+        sans: vec![Host::Ip(hub)],
     };
     for subject in std::iter::once(hub).chain(agents.into_iter().map(Subject::Agent)) {
         directory.write(&subject, &authority.issue(&subject, validity)?, Existing::Keep)?;

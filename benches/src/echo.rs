@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::stream::{self, Repeat};
-use tonic::{Request, Response, Status};
+use futures_util::stream::{self, BoxStream, Repeat, StreamExt as _};
+use tonic::{Request, Response, Status, Streaming};
 
 use pb::echo_server::{Echo, EchoServer};
-use pb::{DownloadRequest, Payload};
+use pb::{DownloadRequest, Payload, Received};
 
 /// `bench.v1`: the messages, the client and the server stub, generated from `echo.proto`.
 pub mod pb {
@@ -44,6 +44,7 @@ pub struct EchoService {
 #[tonic::async_trait]
 impl Echo for EchoService {
     type DownloadStream = Repeat<Result<Payload, Status>>;
+    type UploadStream = BoxStream<'static, Result<Received, Status>>;
 
     async fn unary(&self, request: Request<Payload>) -> Result<Response<Payload>, Status> {
         if !self.work.is_zero() {
@@ -64,5 +65,16 @@ impl Echo for EchoService {
         }
         let data = Bytes::from(vec![0; size as usize]);
         Ok(Response::new(stream::repeat(Ok(Payload { data }))))
+    }
+
+    async fn upload(
+        &self,
+        request: Request<Streaming<Payload>>,
+    ) -> Result<Response<Self::UploadStream>, Status> {
+        let received = request.into_inner().map(|message| {
+            let size = u32::try_from(message?.data.len()).unwrap_or(u32::MAX);
+            Ok(Received { size })
+        });
+        Ok(Response::new(received.boxed()))
     }
 }

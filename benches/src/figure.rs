@@ -6,6 +6,15 @@ use std::fmt;
 #[derive(Clone, Copy, Debug)]
 pub struct Figure(pub f64);
 
+impl Figure {
+    /// A number of things.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "no run counts to 2^53")]
+    pub fn count(things: u64) -> Self {
+        Self(things as f64)
+    }
+}
+
 /// The middle one, or the mean of the two in the middle.
 pub fn median(values: impl Iterator<Item = f64>) -> Figure {
     let mut values: Vec<f64> = values.collect();

@@ -2,7 +2,7 @@
 //!
 //! * [`echo`]: the service that is called;
 //! * [`lossy`]: a path that delays and loses packets;
-//! * [`load`] and [`open_loop`]: who calls it;
+//! * [`load`], [`open_loop`] and [`workload`]: who calls it;
 //! * [`latencies`] and [`agreement`]: how long it took, and whether what clients were told of it is true;
 //! * [`certificates`]: for the ends of a link;
 //! * [`cpu`], [`memory`] and [`machine`]: what it cost, and where; [`open_files`]: whether the system lets it;
@@ -20,3 +20,4 @@ pub mod machine;
 pub mod memory;
 pub mod open_files;
 pub mod open_loop;
+pub mod workload;
