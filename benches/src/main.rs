@@ -1,8 +1,12 @@
 //! The `adit-bench` command: measurements that anyone can run again.
 
+#[cfg(target_os = "linux")]
+mod compare;
 mod congestion;
 mod fleet;
 mod kills;
+#[cfg(target_os = "linux")]
+mod lab;
 mod loopback;
 mod node;
 mod operator;
@@ -38,6 +42,12 @@ enum Command {
     Storm(storm::StormArgs),
     /// Replicas that are killed under load: whether what clients were told of their calls is true
     Kills(kills::KillsArgs),
+    /// Carriers on a link that loses, delays and queues packets, as real processes in network namespaces
+    #[cfg(target_os = "linux")]
+    Lab(lab::LabArgs),
+    /// Carriers beside each other on several such links: a report, its figures, and plots
+    #[cfg(target_os = "linux")]
+    Compare(compare::CompareArgs),
     /// One of the measured processes
     #[command(hide = true)]
     Node(node::NodeArgs),
@@ -51,6 +61,10 @@ fn main() -> ExitCode {
         Command::Fleet(args) => fleet::run(&args),
         Command::Storm(args) => storm::run(&args),
         Command::Kills(args) => kills::run(&args),
+        #[cfg(target_os = "linux")]
+        Command::Lab(args) => lab::run(&args),
+        #[cfg(target_os = "linux")]
+        Command::Compare(args) => compare::run(&args),
         Command::Node(args) => node::run(args),
     };
     match ended {

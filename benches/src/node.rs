@@ -1,4 +1,4 @@
-//! The measured processes: a hub, an agent or many, a server without a tunnel or with one before it, and the load.
+//! The measured processes: a hub, an agent or many, a server without a tunnel or with one before it, and loads.
 //!
 //! Each says on standard output, one line of JSON, what the next one has to know, and ends when its standard input
 //! does: with whoever started it, however that ended.
@@ -8,7 +8,7 @@ mod upstream;
 
 use std::future::pending;
 use std::io::Write as _;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -17,8 +17,9 @@ use adit_agent::{Agent, HubAddress, Label, Upstream, UpstreamAddr, UpstreamTls};
 use adit_bench::certificates::{self, AGENT};
 use adit_bench::echo;
 use adit_bench::load::{self, CONNECTION_WINDOW, Load, STREAM_WINDOW};
+use adit_bench::workload::{self, Workload};
 use adit_hub::Hub;
-use adit_transport::{Congestion, Tuning};
+use adit_transport::{Carrier, Congestion, Tuning};
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use serde::de::DeserializeOwned;
@@ -59,6 +60,9 @@ struct HubNode {
     certs: PathBuf,
     #[arg(long)]
     congestion: Congestion,
+    /// Where agents reach it
+    #[arg(long, default_value_t = Ipv4Addr::LOCALHOST.into())]
+    listen: IpAddr,
     /// Where it listens for agents, clients and operators, instead of at free ports
     #[arg(long, value_parser = json::<HubPorts>)]
     at: Option<HubPorts>,
@@ -77,6 +81,8 @@ enum PlainRole {
         congestion: Congestion,
         #[arg(long)]
         hub: HubAddress,
+        #[arg(long, default_value = "quic")]
+        carrier: Carrier,
         /// Where it forwards calls to; left out, the service is in its own process
         #[arg(long)]
         upstream: Option<UpstreamAddr>,
@@ -84,6 +90,8 @@ enum PlainRole {
         label: Option<Label>,
     },
     Server,
+    /// A process that keeps its namespaces
+    Keeper,
     Upstream(upstream::UpstreamNode),
     Load {
         #[arg(long)]
@@ -93,6 +101,18 @@ enum PlainRole {
         /// Calls at a time; left out, a download
         #[arg(long)]
         concurrency: Option<NonZeroUsize>,
+    },
+    /// As `load`, on links where calls may fail
+    Workload {
+        #[arg(long)]
+        target: SocketAddr,
+        #[arg(long)]
+        load: Workload,
+        #[arg(long)]
+        seconds: f64,
+        /// Seconds that calls have to end in, when the last one has begun
+        #[arg(long)]
+        patience: f64,
     },
 }
 
@@ -104,7 +124,7 @@ pub(crate) struct HubPorts {
     pub(crate) admin: SocketAddr,
 }
 
-/// The measured time begins.
+/// The measured time begins; of a workload also: it ends.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Begun;
 
@@ -151,10 +171,21 @@ async fn be(role: PlainRole) -> anyhow::Result<()> {
             certs,
             congestion,
             hub,
+            carrier,
             upstream,
             label,
-        } => agent(certs, congestion, hub, upstream, label).await,
+        } => {
+            let agent = Agent::builder(AGENT.parse()?, certificates::agent(&certs)?)
+                .hub(hub)
+                .carrier(carrier)
+                .tuning(tuning(congestion));
+            serve_calls(agent, upstream, label).await
+        }
         PlainRole::Server => serve(Routes::new(echo::service())).await,
+        PlainRole::Keeper => {
+            say(&Begun)?;
+            pending().await
+        }
         PlainRole::Upstream(upstream) => upstream.run().await,
         PlainRole::Load {
             target,
@@ -169,6 +200,22 @@ async fn be(role: PlainRole) -> anyhow::Result<()> {
             };
             say(&load::run(load, target, AGENT.parse()?, time, begin).await?)
         }
+        PlainRole::Workload {
+            target,
+            load,
+            seconds,
+            patience,
+        } => {
+            let (time, patience) = (
+                Duration::try_from_secs_f64(seconds)?,
+                Duration::try_from_secs_f64(patience)?,
+            );
+            let mark = || {
+                // As above.
+                let _ = say(&Begun);
+            };
+            say(&workload::run(load, target, AGENT.parse()?, time, patience, mark, mark).await?)
+        }
     }
 }
 
@@ -177,7 +224,7 @@ impl HubNode {
     async fn run(self, end: impl Future<Output = ()>) -> anyhow::Result<()> {
         let free = (Ipv4Addr::LOCALHOST, 0).into();
         let at = self.at.unwrap_or(HubPorts {
-            agents: free,
+            agents: (self.listen, 0).into(),
             clients: free,
             admin: free,
         });
@@ -210,18 +257,13 @@ impl HubNode {
     }
 }
 
-async fn agent(
-    certs: PathBuf,
-    congestion: Congestion,
-    hub: HubAddress,
+async fn serve_calls(
+    agent: adit_agent::Builder,
     upstream: Option<UpstreamAddr>,
     label: Option<Label>,
 ) -> anyhow::Result<()> {
-    let mut agent = Agent::builder(AGENT.parse()?, certificates::agent(&certs)?)
-        .hub(hub)
-        .advertise(echo::SERVICE_NAME)
-        .tuning(tuning(congestion));
-    agent = match upstream {
+    let agent = agent.advertise(echo::SERVICE_NAME);
+    let mut agent = match upstream {
         Some(UpstreamAddr { prefix, target }) => {
             agent.upstream(prefix, Upstream::at(target, &UpstreamTls::default())?)
         }

@@ -31,7 +31,17 @@ pub(crate) struct Process {
 
 impl Process {
     pub(crate) fn start<A: Into<OsString>>(args: impl IntoIterator<Item = A>) -> anyhow::Result<Self> {
-        Self::spawn(args, &[], None)
+        Self::spawn(&[], args, &[], None)
+    }
+
+    /// By a command that becomes it, such as one that enters a namespace, and with a file for its log.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn start_after<A: Into<OsString>>(
+        before: &[OsString],
+        args: impl IntoIterator<Item = A>,
+        log: &Path,
+    ) -> anyhow::Result<Self> {
+        Self::spawn(before, args, &[], Some(log.to_owned()))
     }
 
     /// With variables of its environment, and a file for its log, which is too long to be shown.
@@ -40,10 +50,11 @@ impl Process {
         environment: &[(&str, &str)],
         log: &Path,
     ) -> anyhow::Result<Self> {
-        Self::spawn(args, environment, Some(log.to_owned()))
+        Self::spawn(&[], args, environment, Some(log.to_owned()))
     }
 
     fn spawn<A: Into<OsString>>(
+        before: &[OsString],
         args: impl IntoIterator<Item = A>,
         environment: &[(&str, &str)],
         log: Option<PathBuf>,
@@ -61,7 +72,15 @@ impl Process {
                 .into(),
             None => Stdio::inherit(),
         };
-        let mut child = Command::new(&program)
+        let mut command = match before {
+            [] => Command::new(&program),
+            [first, rest @ ..] => {
+                let mut command = Command::new(first);
+                command.args(rest).arg(&program);
+                command
+            }
+        };
+        let mut child = command
             .arg("node")
             .args(args)
             .envs(environment.iter().copied())
@@ -132,7 +151,7 @@ impl Process {
         memory::of(self.pid()?)
     }
 
-    fn pid(&self) -> anyhow::Result<u32> {
+    pub(crate) fn pid(&self) -> anyhow::Result<u32> {
         let pid = self.child.id();
         pid.with_context(|| format!("{:?} has ended", self.name))
     }
