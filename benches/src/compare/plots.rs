@@ -50,6 +50,8 @@ struct Lines {
 struct Axis {
     name: &'static str,
     logarithmic: bool,
+    /// Where it is not: how far it goes, in highest values. Names of lines stand above them.
+    room: f64,
     label: fn(f64) -> String,
 }
 
@@ -139,24 +141,28 @@ pub(super) fn draw(out: &Path, plan: &Plan, samples: &[Sample]) -> anyhow::Resul
 const LOSS: Axis = Axis {
     name: "packets lost each way, %",
     logarithmic: false,
+    room: 1.1,
     label: plain,
 };
 
 const LATENCY: Axis = Axis {
     name: "latency, ms",
     logarithmic: true,
+    room: 1.0,
     label: plain,
 };
 
 const THROUGHPUT: Axis = Axis {
     name: "stream, MB/s",
     logarithmic: false,
+    room: 1.4,
     label: plain,
 };
 
 const CALLS: Axis = Axis {
     name: "calls/s",
     logarithmic: false,
+    room: 1.4,
     label: plain,
 };
 
@@ -164,6 +170,7 @@ const CALLS: Axis = Axis {
 const QUANTILE: Axis = Axis {
     name: "calls that were not slower",
     logarithmic: true,
+    room: 1.0,
     label: share,
 };
 
@@ -201,8 +208,8 @@ impl Line {
 
 impl Lines {
     fn draw(&self, out: &Path, name: &str) -> anyhow::Result<()> {
-        let svg = out.join(name).with_extension("svg");
-        let png = out.join(name).with_extension("png");
+        // A loss of 0.1 has a dot in its name.
+        let [svg, png] = ["svg", "png"].map(|kind| out.join(format!("{name}.{kind}")));
         let drawn = self.draw_on(&SVGBackend::new(&svg, SIZE).into_drawing_area());
         drawn.with_context(|| format!("cannot draw {}", svg.display()))?;
         let drawn = self.draw_on(&BitMapBackend::new(&png, SIZE).into_drawing_area());
@@ -287,10 +294,26 @@ impl Axis {
         let highest = values.fold(f64::NEG_INFINITY, f64::max);
         if self.logarithmic {
             let lowest = lowest.max(1e-3);
-            return lowest / 1.05..highest.max(lowest) * 1.25;
+            return round_below(lowest)..round_above(highest.max(lowest));
         }
-        0.0..if highest > 0.0 { highest * 1.1 } else { 1.0 }
+        0.0..if highest > 0.0 { highest * self.room } else { 1.0 }
     }
+}
+
+/// Numbers that have a label: one, two or five, times a power of ten.
+fn round_below(value: f64) -> f64 {
+    let power = 10_f64.powf(value.log10().floor());
+    let steps = [5.0, 2.0, 1.0].map(|step| step * power);
+    steps.into_iter().find(|step| *step <= value).unwrap_or(power)
+}
+
+fn round_above(value: f64) -> f64 {
+    let power = 10_f64.powf(value.log10().floor());
+    let steps = [2.0, 5.0, 10.0].map(|step| step * power);
+    steps
+        .into_iter()
+        .find(|step| *step > value)
+        .unwrap_or(10.0 * power)
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "as what maps errors hands them on")]
@@ -306,4 +329,47 @@ fn font() -> anyhow::Result<()> {
     });
     anyhow::ensure!(registered, "the letters of the plots cannot be read");
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+
+    use super::*;
+
+    #[test]
+    fn axes_end_where_they_have_labels() {
+        let ends = |values: [f64; 2]| {
+            let range = LATENCY.range(values.into_iter());
+            (range.start, range.end)
+        };
+        assert_eq!(ends([46.0, 54.0]), (20.0, 100.0));
+        assert_eq!(ends([100.0, 1412.0]), (100.0, 2000.0));
+        assert_eq!(ends([2.0, 5.0]), (2.0, 10.0));
+        assert_eq!(THROUGHPUT.range([0.0, 0.0].into_iter()), 0.0..1.0);
+        assert_eq!(share(100.0), "99 %");
+        assert_eq!(share(1.0), "0 %");
+    }
+
+    #[test]
+    fn lines_are_drawn_as_both_kinds_of_picture() {
+        font().unwrap();
+        let out = tempfile::tempdir().unwrap();
+        let variants = ["quic/bounded", "websocket/cubic"];
+        let lines = variants.iter().zip(COLOURS).map(|(name, colour)| {
+            let points = vec![(0.0, 41.5), (1.0, 4_114.0), (5.0, f64::NAN)];
+            Line::new(&name.parse().unwrap(), colour, points, true)
+        });
+        let lines = Lines {
+            title: "Latency by loss".to_owned(),
+            x: LOSS,
+            y: LATENCY,
+            lines: lines.collect(),
+        };
+        lines.draw(out.path(), "plot-1").unwrap();
+        let svg = std::fs::read_to_string(out.path().join("plot-1.svg")).unwrap();
+        assert!(variants.iter().all(|name| svg.contains(name)), "{svg}");
+        let png = std::fs::read(out.path().join("plot-1.png")).unwrap();
+        assert!(png.starts_with(b"\x89PNG"));
+    }
 }
