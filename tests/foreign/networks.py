@@ -49,6 +49,11 @@ MUTE = "mute"
 
 IDLE_STREAMS = 1000
 
+# The agent whose calls are compressed, a link that is worth it in bytes a second, and how many readings it takes.
+CODED, SLOW_LINK, READINGS = "coded", 125_000, 60
+# What the codec gives for these readings at the least.
+GAIN = 3
+
 
 def main():
     reason = namespaces.enter() or nat.missing()
@@ -88,11 +93,12 @@ class Suite:
         yield self.tcp_behind_a_nat
         yield self.tcp_with_another_address
         yield self.idle_streams
+        yield self.slow_link
         yield self.dead_links
 
     def start(self):
-        """A hub, a NAT before each of 24 sites 40 ms away, and an agent with a link at each."""
-        names = [*CARRIERS, *self.dead.values(), *self.stopped.values()]
+        """A hub, a NAT before each of 25 sites 40 ms away, and an agent with a link at each."""
+        names = [*CARRIERS, *self.dead.values(), *self.stopped.values(), CODED]
         self.network = nat.Network(self.tunnel, names, ROUND_TRIP)
         script = str(pathlib.Path(__file__).with_name("numbered.py"))
         self.tunnel.spawn("numbered", sys.executable, script, "--listen", self.upstream).listening_on()
@@ -104,6 +110,7 @@ class Suite:
         )  # fmt: skip
         # As agents are, unless told otherwise.
         carriers = {"quic": "auto", "tls": "tls", "websocket": "websocket"}
+        carriers |= {CODED: "quic"}
         carriers |= {name: carrier for (carrier, _, _), name in self.dead.items()}
         carriers |= {name: carrier for carrier, name in self.stopped.items()}
         for name, carrier in carriers.items():
@@ -111,7 +118,7 @@ class Suite:
             self.tunnel.agents[name] = self.tunnel.spawn(
                 f"agent-{name}", *self.network.sites[name].inside, self.tunnel.adit, "agent", "--id", name,
                 "--certs", self.tunnel.certs, "--hub", hub, "--upstream", self.upstream, "--service", numbered.SERVICE,
-                "--carrier", carrier,
+                "--carrier", carrier, "--coding", "zstd" if name == CODED else "identity",
             )  # fmt: skip
         self.tunnel.wait_until_attached(*carriers)
 
@@ -259,6 +266,21 @@ class Suite:
     def rest(self, seconds):
         time.sleep(seconds)
         self.tunnel.expect_all_alive()
+
+    def slow_link(self):
+        """On a link of 1 Mbit/s readings that are compressed take as much less time as the codec gives."""
+        self.network.tell(do="rate", bytes=SLOW_LINK)
+        took = {}
+        for agent in ("quic", CODED):
+            begun = time.monotonic()
+            size = self.client(agent).readings(READINGS, timeout=CALL_TIMEOUT)
+            took[agent] = time.monotonic() - begun
+            print(f"    {agent}: {size / 1e3:.0f} KB of JSON in {took[agent]:.2f} s")
+        self.network.tell(do="rate", bytes=None)
+        gain = took["quic"] / took[CODED]
+        print(f"    {gain:.1f} times as fast")
+        if gain < GAIN:
+            raise Failure(f"compressing gains {gain:.1f}, and {GAIN} is the least")
 
     def dead_links(self):
         """A link whose packets vanish, or whose peer stands still, is found out in time by each carrier, with calls or not."""

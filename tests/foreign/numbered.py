@@ -50,6 +50,28 @@ async def down(request, _context):
         yield message(number, wanted["size"])
 
 
+def reading(number):
+    """A message as services have it that speak JSON."""
+    values = random.Random(number)
+    sensors = [
+        {
+            "id": values.randrange(1 << 24),
+            "name": f"boiler-{values.randrange(16)}",
+            "celsius": round(values.uniform(20, 80), 1),
+            "ok": values.random() < 0.9,
+            "tags": ["boiler", f"hall-{values.randrange(50)}"],
+        }
+        for _ in range(100)
+    ]
+    return json.dumps({"number": number, "sensors": sensors}).encode()
+
+
+async def readings(request, _context):
+    """Sends as many readings as asked for, at once."""
+    for number in range(json.loads(request)["count"]):
+        yield reading(number)
+
+
 async def up(requests, context):
     """Takes messages, and tells when each came."""
     size = int(dict(context.invocation_metadata())["size"])
@@ -71,6 +93,7 @@ async def held(requests, _context):
 
 HANDLERS = {
     "Down": grpc.unary_stream_rpc_method_handler(down),
+    "Readings": grpc.unary_stream_rpc_method_handler(readings),
     "Up": grpc.stream_unary_rpc_method_handler(up),
     "Held": grpc.stream_stream_rpc_method_handler(held),
 }
@@ -120,6 +143,14 @@ class Client:
         if len(arrivals) != count:
             raise Wrong(f"{len(arrivals)} of {count} messages came, and an end after them")
         return arrivals
+
+    def readings(self, count, timeout=None):
+        """How many bytes of readings came, all of which have to."""
+        method = self.channel.unary_stream(f"/{SERVICE}/Readings")
+        messages = list(method(json.dumps({"count": count}).encode(), metadata=self.metadata, timeout=timeout))
+        if messages != [reading(number) for number in range(count)]:
+            raise Wrong("other readings came than were sent")
+        return sum(map(len, messages))
 
     def held(self, requests, timeout=None):
         """A call that goes on."""

@@ -1,5 +1,5 @@
-"""A router between sites and the rest of the world, in a process of its own: it delays packets, loses them, and translates
-addresses as a NAT does, all of it as it is told while packets flow.
+"""A router between sites and the rest of the world, in a process of its own: it delays packets, holds them to a rate, loses
+them, and translates addresses as a NAT does, all of it as it is told while packets flow.
 
     python tests/foreign/router.py SITE:PUBLIC_ADDRESS... --outside NAME
 
@@ -61,6 +61,9 @@ class Router:
 
     def __init__(self, outside, sites):
         self.delay = 0.0
+        # Bytes a second, each way, or no limit; and when each interface has sent what waits for it.
+        self.rate = None
+        self.busy_until = {}
         self.outside = tun(outside)
         self.sites = [Site(name, public, tun(name)) for name, public in sites]
         self.by_name = {site.name: site for site in self.sites}
@@ -130,7 +133,11 @@ class Router:
                 return
 
     def send(self, interface, packet):
-        due = time.monotonic() + self.delay
+        due = time.monotonic()
+        if self.rate:
+            due = max(due, self.busy_until.get(interface, 0)) + len(packet) / self.rate
+            self.busy_until[interface] = due
+        due += self.delay
         heapq.heappush(self.on_the_way, (due, next(self.order), interface, packet))
 
     def asked(self, request):
@@ -140,6 +147,8 @@ class Router:
         match request["do"]:
             case "delay":
                 self.delay = request["seconds"]
+            case "rate":
+                self.rate = request["bytes"]
             case "lose":
                 site.lost = set(request["towards"])
             case "forget":
