@@ -206,7 +206,7 @@ impl Running {
 /// Ends a lab that measures, by what `how` does to it; what it says then. None where there is no lab.
 fn end(how: impl FnOnce(&Running)) -> Option<String> {
     let folder = tempfile::tempdir().unwrap();
-    let mut command = command(folder.path(), &["lab", "--time", "10min"]);
+    let mut command = command(folder.path(), &["lab", "--time", "10min", "--variants", "quic"]);
     let mut child = command
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
