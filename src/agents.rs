@@ -121,7 +121,7 @@ async fn list(admin: &mut Admin, id: Option<&AgentId>, output: Output) -> anyhow
         .links(id.map(AgentId::as_str), output == Output::Json)
         .await?;
     admin::print(&match output {
-        Output::Table => shown::table(&links).shown(),
+        Output::Table => shown::table(&links).shown() + &shown::reasons(&links),
         Output::Json => admin::document(&links.iter().map(shown::Record::of).collect::<Vec<_>>())?,
     })
     .await?;

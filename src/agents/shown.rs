@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use adit_client::status::printable;
 use adit_proto::hub::v1::Link;
 use serde::Serialize;
 
@@ -99,6 +100,27 @@ pub(super) fn table<'a>(links: impl IntoIterator<Item = &'a Link>) -> Table {
     table
 }
 
+/// Below the table, why links run over what they do, where their agents had a reason to choose.
+pub(super) fn reasons<'a>(links: impl IntoIterator<Item = &'a Link>) -> String {
+    let mut reasons = String::new();
+    for link in links.into_iter().filter(|link| !link.carrier_reason.is_empty()) {
+        if reasons.is_empty() {
+            reasons.push('\n');
+        }
+        let moves = match link.carrier_moves {
+            0 => String::new(),
+            1 => ", after 1 move".to_owned(),
+            moves => format!(", after {moves} moves"),
+        };
+        let (agent, id, carrier) = (&link.agent, link.id, &link.carrier);
+        let reason = printable(&link.carrier_reason);
+        reasons.push_str(&format!(
+            "{agent}, link {id}, runs over {carrier}{moves}: {reason}\n"
+        ));
+    }
+    reasons
+}
+
 /// How many services it has: `3`, or `2/3` where one of them takes no calls, or `?` where it didn't say.
 pub(super) fn services(link: &Link) -> String {
     match (link.services_known, link.serving_count, link.service_count) {
@@ -139,4 +161,36 @@ fn round_trip_ms(link: &Link) -> Option<f64> {
 
 fn some(text: &str) -> Option<&str> {
     Some(text).filter(|text| !text.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use adit_proto::hub::v1::Link;
+
+    use super::reasons;
+
+    #[test]
+    fn only_what_has_a_reason_is_explained() {
+        let link = |id, carrier: &str, reason: &str, moves| Link {
+            id,
+            agent: "site-7".to_owned(),
+            carrier: carrier.to_owned(),
+            carrier_reason: reason.to_owned(),
+            carrier_moves: moves,
+            ..Link::default()
+        };
+        assert_eq!(reasons(&[link(1, "quic", "", 0)]), "");
+        let links = [
+            link(1, "quic", "", 0),
+            link(2, "tls", "quic: no answer within 0.5 s", 0),
+            link(3, "quic", "quic works again\u{1b}[2J", 3),
+        ];
+        let lines: Vec<_> = reasons(&links).lines().map(str::to_owned).collect();
+        assert_eq!(
+            lines[..2],
+            ["", "site-7, link 2, runs over tls: quic: no answer within 0.5 s"]
+        );
+        assert!(lines[2].starts_with("site-7, link 3, runs over quic, after 3 moves: quic works again"));
+        assert!(!lines[2].contains('\u{1b}'), "{lines:?}");
+    }
 }
