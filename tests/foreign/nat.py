@@ -70,6 +70,10 @@ class Network:
     def lose(self, site, towards):
         return self.tell(do="lose", site=site, towards=towards)["at"]
 
+    def block(self, site, *protocols):
+        """Has a site's NAT pass none of these, or all again."""
+        return self.tell(do="block", site=site, protocols=protocols)["at"]
+
     def first_packet(self, site):
         """When the first packet of a site came to its NAT that had forgotten the site."""
         begun = wait_until(f"a packet from {site}", lambda: self.tell(do="begun", site=site)["begun"])

@@ -28,6 +28,7 @@ TUNSETIFF = 0x400454CA
 IFF_TUN, IFF_NO_PI = 0x0001, 0x1000
 
 TCP, UDP = 6, 17
+PROTOCOLS = {"tcp": TCP, "udp": UDP}
 # Where the checksum is in the header of each.
 CHECKSUM_AT = {TCP: 16, UDP: 6}
 # Bytes of the header of IP without options, as everybody sends it.
@@ -52,6 +53,8 @@ class Site:
         self.out, self.back = {}, {}
         # What is lost of what goes towards the hub, and towards the agent.
         self.lost = set()
+        # Protocols that do not pass, either way.
+        self.blocked = set()
         # When each translation came to be.
         self.begun = []
 
@@ -115,7 +118,7 @@ class Router:
         source_port, target_port = struct.unpack_from("!HH", packet, IP_HEADER)
         site = self.by_tun.get(interface)
         if site:
-            if OUTSIDE in site.lost:
+            if OUTSIDE in site.lost or protocol in site.blocked:
                 return
             inside = (protocol, source, source_port)
             if inside not in site.out:
@@ -128,7 +131,7 @@ class Router:
             return
         for site in self.sites:
             if inside := site.back.get((protocol, target, target_port)):
-                if INSIDE not in site.lost:
+                if INSIDE not in site.lost and protocol not in site.blocked:
                     self.send(site.tun, translated(packet, 16, 2, *inside))
                 return
 
@@ -151,6 +154,8 @@ class Router:
                 self.rate = request["bytes"]
             case "lose":
                 site.lost = set(request["towards"])
+            case "block":
+                site.blocked = {PROTOCOLS[name] for name in request["protocols"]}
             case "forget":
                 # As a NAT that was restarted, or has given the address to somebody else.
                 site.out.clear()
