@@ -4,6 +4,7 @@
 //! its [`Principal`], and *served* until its client leaves, the hub drains, or the client breaks a rule.
 
 mod bucket;
+mod identify;
 mod limits;
 mod preface;
 mod raw;
@@ -27,14 +28,13 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
-use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, Span, debug, field, info, info_span, warn};
 
 use crate::call::{Calls, MAX_HEADER_SECTION};
 use crate::principal::Principal;
 use bucket::Bucket;
+use identify::Identified;
 use limits::{Clients, Connected, Full};
 use preface::Prefaced;
 use service::Service;
@@ -325,60 +325,26 @@ impl Shared {
         }
     }
 
-    /// The life of one connection with TLS, which counts for its address until it has a name.
+    /// The life of one connection with TLS.
     async fn secured(
         &self,
         stream: TcpStream,
         tls: &Arc<ServerConfig>,
-        mut principal: Principal,
-        mut connected: Connected,
+        nameless: Principal,
+        connected: Connected,
     ) {
-        let Ok(handshake) = self.handshakes.try_acquire() else {
-            return self.log_refusal("too many handshakes are under way");
+        let (stream, principal, connected) = match self.identify(stream, tls, nameless, connected).await {
+            Identified::Client(stream, principal, connected) => (stream, principal, connected),
+            Identified::Full(mut stream, principal, full) => {
+                return self.refuse(&mut stream, &principal, full).await;
+            }
+            Identified::Failed | Identified::TooMany => return,
         };
-        let Some(Some(mut stream)) = self.in_time(self.handshake(stream, tls)).await else {
-            return;
-        };
-        drop(handshake);
-        if let Some(name) = tls::name(stream.get_ref().1.peer_certificates()) {
-            Span::current().record("name", name.as_str());
-            principal.name = Some(name);
-            connected = match self.clients.connect(&principal) {
-                Ok(connected) => connected,
-                Err(full) => return self.refuse(&mut stream, &principal, full).await,
-            };
+        if principal.name.is_some() {
             info!("a client is connected");
         }
         if let Some(Some(stream)) = self.in_time(self.preface(stream)).await {
             self.serve(stream, principal, connected).await;
-        }
-    }
-
-    async fn handshake<S>(&self, stream: S, tls: &Arc<ServerConfig>) -> Option<TlsStream<S>>
-    where
-        S: AsyncRead + AsyncWrite + Unpin,
-    {
-        match TlsAcceptor::from(Arc::clone(tls))
-            .accept(stream)
-            .into_fallible()
-            .await
-        {
-            Ok(stream) if self.speaks == Speaks::Bytes => Some(stream),
-            Ok(stream) if stream.get_ref().1.alpn_protocol() == Some(HTTP2) => Some(stream),
-            Ok(mut stream) => {
-                self.log_refusal("it offers no HTTP/2, which gRPC needs (ALPN \"h2\")");
-                preface::linger(&mut stream).await;
-                None
-            }
-            Err((error, mut stream)) => {
-                match tls::refusal(&error) {
-                    Some(reason) => self.log_refusal(&reason),
-                    None => debug!(%error, "a client left within its TLS handshake"),
-                }
-                // For the alert to arrive.
-                preface::linger(&mut stream).await;
-                None
-            }
         }
     }
 

@@ -13,8 +13,9 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tonic::Code;
-use tracing::{Span, debug, info, warn};
+use tracing::{debug, info, warn};
 
+use super::identify::Identified;
 use super::limits::Connected;
 use super::{LAST_OPENING, OPENING_TIMEOUT, Shared, preface, tls, too_many};
 use crate::principal::Principal;
@@ -52,34 +53,26 @@ impl Shared {
         }
     }
 
-    /// The same with TLS. The connection counts for its address until it has a name.
+    /// The same with TLS.
     async fn secure(
         &self,
         socket: RawSocket,
         tls: &Arc<ServerConfig>,
-        mut principal: Principal,
-        mut connected: Connected,
+        nameless: Principal,
+        connected: Connected,
     ) {
-        let Ok(handshake) = self.handshakes.try_acquire() else {
-            return self.log_refusal("too many handshakes are under way");
-        };
-        let Some(Some(stream)) = self.in_time(self.handshake(socket.clone(), tls)).await else {
+        match self.identify(socket.clone(), tls, nameless, connected).await {
+            Identified::Client(stream, principal, connected) => {
+                self.opened(stream, &socket, principal, connected).await;
+            }
+            Identified::Full(stream, principal, full) => {
+                let failure = Failure::new(Reason::AgentBusy, too_many(&principal, full));
+                self.say_no(stream, &socket, &failure).await;
+            }
             // For the alert to arrive.
-            return socket.end();
-        };
-        drop(handshake);
-        if let Some(name) = tls::name(stream.get_ref().1.peer_certificates()) {
-            Span::current().record("name", name.as_str());
-            principal.name = Some(name);
-            connected = match self.clients.connect(&principal) {
-                Ok(connected) => connected,
-                Err(full) => {
-                    let failure = Failure::new(Reason::AgentBusy, too_many(&principal, full));
-                    return self.say_no(stream, &socket, &failure).await;
-                }
-            };
+            Identified::Failed => socket.end(),
+            Identified::TooMany => {}
         }
-        self.opened(stream, &socket, principal, connected).await;
     }
 
     /// Reads what the client wants, and has it done.
