@@ -136,6 +136,7 @@ mod agent;
 mod attach;
 mod builder;
 mod channel;
+mod connections;
 mod dial;
 mod discover;
 mod forward;

@@ -9,25 +9,19 @@ use adit_certs::AgentId;
 use adit_transport::{Body, LinkError, LocalConnection, Reset, Tuning};
 use http::{HeaderName, HeaderValue, Request, Response};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument as _, debug, info_span, warn};
+use tracing::{debug, warn};
 
+use crate::connections::accept;
 use crate::upstream::Upstream;
 
 /// Names the agent that a call is for.
 const AGENT: HeaderName = HeaderName::from_static("adit-agent");
 
-/// Clients' connections at once; a further one waits for one of them to end.
-const MAX_CONNECTIONS: usize = 1024;
-
 /// How long a client may take to say that it speaks HTTP/2.
 const OPENING_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// How long to wait when the system has no socket left.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// A port that is one agent, for gRPC clients that cannot set metadata: cleartext HTTP/2, whose every call goes to a hub with
 /// `adit-agent`, and is passed on as it is otherwise.
@@ -87,34 +81,14 @@ impl LocalPort {
         let Self { listener, shared } = self;
         let mut connections = JoinSet::new();
         tokio::pin!(drain, stop);
-        let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-        loop {
-            let accept = async {
-                let permit = Arc::clone(&room).acquire_owned().await.ok();
-                (listener.accept().await, permit)
-            };
-            tokio::select! {
-                (accepted, permit) = accept => match accepted {
-                    Ok((stream, client)) => {
-                        let shared = Arc::clone(&shared);
-                        let serving = async move {
-                            let _permit = permit;
-                            shared.connection(stream, client).await;
-                        };
-                        connections.spawn(serving.instrument(info_span!("client", %client)));
-                    }
-                    Err(error) => {
-                        warn!(%error, "cannot accept a client's connection");
-                        sleep(ACCEPT_PAUSE).await;
-                    }
-                },
-                Some(_) = connections.join_next() => {}
-                () = &mut drain => break,
-                () = &mut stop => {
-                    shared.stop.cancel();
-                    break;
-                }
-            }
+        let serve = |stream, client| {
+            let shared = Arc::clone(&shared);
+            async move { shared.connection(stream, client).await }
+        };
+        tokio::select! {
+            () = accept(&listener, &mut connections, serve) => {}
+            () = &mut drain => {}
+            () = &mut stop => shared.stop.cancel(),
         }
         drop(listener);
         shared.drain.cancel();

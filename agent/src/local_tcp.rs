@@ -12,23 +12,18 @@ use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsConnector;
-use tracing::{Instrument as _, debug, info_span, warn};
+use tracing::{debug, warn};
 
-/// Connections at once; a further one waits for one of them to end.
-const MAX_CONNECTIONS: usize = 1024;
+use crate::connections::accept;
 
 /// How long connecting to the hub may take, with TLS.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long the hub may take to answer: it waits for an agent that is not connected, and for the agent's target.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
-
-/// How long to wait when the system has no socket left.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// A port each of whose connections is one to a target of an agent.
 #[derive(Debug)]
@@ -120,32 +115,15 @@ impl LocalTcpPort {
         let Self { listener, way } = self;
         let mut connections = JoinSet::new();
         tokio::pin!(drain, stop);
-        let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-        loop {
-            let accept = async {
-                let permit = Arc::clone(&room).acquire_owned().await.ok();
-                (listener.accept().await, permit)
-            };
-            tokio::select! {
-                (accepted, permit) = accept => match accepted {
-                    Ok((stream, client)) => {
-                        let way = Arc::clone(&way);
-                        let carrying = async move {
-                            let _permit = permit;
-                            way.connection(stream).await;
-                        };
-                        connections.spawn(carrying.instrument(info_span!("client", %client)));
-                    }
-                    Err(error) => {
-                        warn!(%error, "cannot accept a client's connection");
-                        sleep(ACCEPT_PAUSE).await;
-                    }
-                },
-                Some(_) = connections.join_next() => {}
-                () = &mut drain => break,
-                // Those that are open are dropped, and so reset.
-                () = &mut stop => return,
-            }
+        let carry = |stream, _| {
+            let way = Arc::clone(&way);
+            async move { way.connection(stream).await }
+        };
+        tokio::select! {
+            () = accept(&listener, &mut connections, carry) => {}
+            () = &mut drain => {}
+            // Those that are open are dropped, and so reset.
+            () = &mut stop => return,
         }
         drop(listener);
         let all = async { while connections.join_next().await.is_some() {} };
