@@ -320,25 +320,8 @@ fn listed(ids: &[AgentId], more: usize) -> String {
 }
 
 /// Takes the routing metadata out, and leaves the order of everything else as it was.
-///
-/// `HeaderMap::remove` moves the last entry into the gap, which would change it.
 pub(crate) fn without_routing(metadata: HeaderMap) -> HeaderMap {
-    if !metadata.contains_key(&AGENT) && !metadata.contains_key(&SELECT) {
-        return metadata;
-    }
-    let mut kept = HeaderMap::with_capacity(metadata.len());
-    let mut last: Option<HeaderName> = None;
-    for (name, value) in metadata {
-        // The iterator names a key with its first value only.
-        last = name.or(last);
-        match &last {
-            Some(name) if *name != AGENT && *name != SELECT => {
-                kept.append(name, value);
-            }
-            _ => {}
-        }
-    }
-    kept
+    adit_transport::metadata::without(metadata, &[&AGENT, &SELECT])
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@
 //! * [`websocket`]: the bytes of HTTP/2 in the messages of a WebSocket, and the way through an HTTP proxy.
 //! * [`liveness`]: whether a link is alive, judged from what arrives. No socket, no runtime, no clock either.
 //! * [`coding`]: what links carry, compressed.
+//! * [`metadata`]: fields taken out of a head, whose others keep their order.
 //! * `network`: which way this machine's packets leave, and when that changes.
 //! * `local`: the same for clients of this machine, which are no hub.
 //! * `raw`: sockets of raw TCP connections, at either end of a call that carries one.
@@ -26,6 +27,7 @@ pub mod link;
 mod listen;
 pub mod liveness;
 mod local;
+pub mod metadata;
 mod network;
 #[cfg(feature = "qlog")]
 mod qlog;

@@ -9,6 +9,7 @@ use tracing::warn;
 use super::{Coding, Codings, MARK, body};
 use crate::body::Body;
 use crate::link::{CallError, Reset, Standing};
+use crate::metadata;
 use crate::rh3::code::Code;
 
 static MARKED: HeaderName = HeaderName::from_static(MARK);
@@ -68,9 +69,12 @@ impl Coder {
 
     /// A response as it is sent.
     pub(crate) fn encode_response(&self, response: Response<Body>) -> Result<Response<Body>, Reset> {
+        let is_standing = response.extensions().get::<Standing>().is_some();
+        let coding = self.coding(response.headers(), response.body(), is_standing);
+        if coding.is_none() && !response.headers().contains_key(&MARKED) {
+            return Ok(response);
+        }
         let (mut head, body) = response.into_parts();
-        let is_standing = head.extensions.get::<Standing>().is_some();
-        let coding = self.coding(&head.headers, &body, is_standing);
         let body = mark(&mut head.headers, body, coding).map_err(|error| {
             warn!(%error, "a response cannot be encoded");
             Reset(Code::INTERNAL_ERROR)
@@ -150,19 +154,6 @@ fn mark(headers: &mut HeaderMap, body: Body, coding: Option<&dyn Coding>) -> io:
     Ok(encoded)
 }
 
-/// Takes the mark out, and leaves the order of everything else as it was: `HeaderMap::remove` would move the last entry.
 fn unmark(headers: &mut HeaderMap) {
-    if !headers.contains_key(&MARKED) {
-        return;
-    }
-    let all = std::mem::take(headers);
-    headers.reserve(all.len());
-    let mut last = None;
-    for (name, value) in all {
-        // The iterator names a key with its first value only.
-        last = name.or(last);
-        if let Some(name) = last.as_ref().filter(|&name| *name != MARKED) {
-            headers.append(name, value);
-        }
-    }
+    *headers = metadata::without(std::mem::take(headers), &[&MARKED]);
 }
