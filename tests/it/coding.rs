@@ -371,18 +371,8 @@ async fn hostile(world: &World, hub: SocketAddr, coding: Forged) -> AbortOnDropH
 #[tokio::test]
 async fn a_coding_that_nobody_knows_is_refused_with_those_that_there_are() {
     let world = World::new();
-    let _ = world.agent_files("site-a");
-    let arguments = [
-        "agent",
-        "--certs",
-        world.dir(),
-        "--id",
-        "site-a",
-        "--hub",
-        "127.0.0.1:1",
-    ];
     let more = ["--upstream", "http://127.0.0.1:1", "--coding", "gzip"];
-    let said = process::fails(&[&arguments[..], &more].concat(), 1).await;
+    let said = process::fails(&world.agent_arguments("site-a", "127.0.0.1:1", &more), 1).await;
     assert!(
         said.contains("unknown coding \"gzip\": use identity, or zstd"),
         "{said}"

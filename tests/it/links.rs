@@ -169,18 +169,8 @@ async fn a_hub_drains_all_links_and_the_agent_is_back_with_all_of_them() {
 async fn how_many_there_may_be_is_said() {
     let world = World::new();
     for links in ["0", "17"] {
-        let _ = world.agent_files("site-a");
-        let arguments = [
-            "agent",
-            "--certs",
-            world.dir(),
-            "--id",
-            "site-a",
-            "--hub",
-            "127.0.0.1:1",
-        ];
         let more = ["--upstream", "http://127.0.0.1:1", "--links", links];
-        let said = process::fails(&[&arguments[..], &more].concat(), 1).await;
+        let said = process::fails(&world.agent_arguments("site-a", "127.0.0.1:1", &more), 1).await;
         assert!(said.contains("--links is from 1 to 16"), "{said}");
         assert!(said.contains(&format!("{links} links")), "{said}");
     }

@@ -31,11 +31,9 @@ fn agent_with(
     arguments: &[&str],
     variables: &[(&str, &str)],
 ) -> Process {
-    world.agent_files("site-a");
     let (hub, upstream) = (hub.agents.to_string(), upstream.url());
-    let base = ["agent", "--certs", world.dir(), "--id", "site-a", "--hub", &hub];
-    let all = [&base[..], &["--upstream", &upstream], arguments].concat();
-    Process::start_with(&all, variables)
+    let more = [&["--upstream", &upstream], arguments].concat();
+    Process::start_with(&world.agent_arguments("site-a", &hub, &more), variables)
 }
 
 /// The files in a folder, the oldest first.
@@ -202,24 +200,13 @@ async fn keys_are_written_where_the_environment_says_with_a_warning() {
 #[tokio::test]
 async fn what_cannot_be_written_is_refused_at_the_start() {
     let world = World::new();
-    world.agent_files("site-a");
     let folder = TempDir::new().unwrap();
     let missing = folder.path().join("missing");
     let file = folder.path().join("file");
     fs::write(&file, "").unwrap();
     let key_file = missing.join("keys");
     let hub = ["hub", "--certs", world.dir(), "--agents", "127.0.0.1:0"];
-    let agent = [
-        "agent",
-        "--certs",
-        world.dir(),
-        "--id",
-        "site-a",
-        "--hub",
-        "127.0.0.1:1",
-        "--upstream",
-        "http://127.0.0.1:2",
-    ];
+    let agent = world.agent_arguments("site-a", "127.0.0.1:1", &["--upstream", "http://127.0.0.1:2"]);
     for command in [&hub[..], &agent] {
         for (bad, check) in [(&missing, true), (&missing, false), (&file, false)] {
             let bad = bad.to_str().unwrap();

@@ -123,6 +123,13 @@ impl World {
         files
     }
 
+    /// Arguments of an agent whose hub is at this address, and whose certificate is there.
+    pub(crate) fn agent_arguments<'a>(&'a self, id: &'a str, hub: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+        self.agent_files(id);
+        let arguments = ["agent", "--certs", self.dir(), "--id", id, "--hub", hub];
+        [&arguments, more].concat()
+    }
+
     /// The files of the client `name`, whose certificate is issued now.
     pub(crate) fn client_files(&self, name: &str) -> CredentialFiles {
         let name = name.parse().unwrap();

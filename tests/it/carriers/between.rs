@@ -87,12 +87,11 @@ async fn links_pass_an_nginx_that_terminates_tls() {
         return;
     };
     let sample = Sample::start().await;
-    world.agent_files("site-a");
     let url = format!("wss://localhost:{}/tunnel", nginx.path.address.port());
     let ca = format!("{}/ca.pem", world.dir());
-    let arguments = ["agent", "--certs", world.dir(), "--id", "site-a", "--hub", &url];
-    let more = ["--upstream", &sample.url(), "--websocket-ca", &ca];
-    let agent = Process::start(&[&arguments[..], &more].concat());
+    let upstream = sample.url();
+    let more = ["--upstream", &upstream, "--websocket-ca", &ca];
+    let agent = Process::start(&world.agent_arguments("site-a", &url, &more));
     agent.says(&["connected to the hub", "carrier=websocket"]).await;
     hub.process
         .says(&["an agent is connected", "carrier=websocket"])
@@ -101,24 +100,14 @@ async fn links_pass_an_nginx_that_terminates_tls() {
 
     // A path that is not the hub's, and a CA that is not the proxy's.
     let elsewhere = format!("wss://localhost:{}/other", nginx.path.address.port());
-    let arguments = [
-        "agent",
-        "--certs",
-        world.dir(),
-        "--id",
-        "site-a",
-        "--hub",
-        &elsewhere,
-    ];
-    let agent = Process::start(&[&arguments[..], &more].concat());
+    let agent = Process::start(&world.agent_arguments("site-a", &elsewhere, &more));
     agent
         .says(&["cannot reach the hub", "404", "check the path"])
         .await;
     let stranger = World::new();
-    let arguments = ["agent", "--certs", world.dir(), "--id", "site-a", "--hub", &url];
     let other_ca = format!("{}/ca.pem", stranger.dir());
-    let more = ["--upstream", &sample.url(), "--websocket-ca", &other_ca];
-    let agent = Process::start(&[&arguments[..], &more].concat());
+    let more = ["--upstream", &upstream, "--websocket-ca", &other_ca];
+    let agent = Process::start(&world.agent_arguments("site-a", &url, &more));
     agent.says(&["cannot reach the hub", "certificate"]).await;
 }
 
@@ -167,19 +156,9 @@ async fn a_websocket_goes_through_the_proxy_that_the_environment_names() {
     let world = World::new();
     let hub = HubProcess::start(&world, &[]).await;
     let sample = Sample::start().await;
-    world.agent_files("site-a");
-    let address = format!("localhost:{}", hub.agents.port());
-    let arguments = [
-        "agent",
-        "--certs",
-        world.dir(),
-        "--id",
-        "site-a",
-        "--hub",
-        &address,
-    ];
-    let more = ["--upstream", &sample.url(), "--carrier", "websocket"];
-    let arguments = [&arguments[..], &more].concat();
+    let (address, upstream) = (format!("localhost:{}", hub.agents.port()), sample.url());
+    let more = ["--upstream", &upstream, "--carrier", "websocket"];
+    let arguments = world.agent_arguments("site-a", &address, &more);
 
     let (refusing, _asks, _task) = proxy(true).await;
     let agent = Process::start_with(&arguments, &[("HTTPS_PROXY", &refusing)]);

@@ -222,11 +222,8 @@ impl HubProcess {
 
     /// An agent of this hub as a process, connected or not yet.
     pub(crate) fn agent(&self, world: &World, id: &str, arguments: &[&str]) -> Process {
-        world.agent_files(id);
         let hub = self.agents.to_string();
-        let mut all = vec!["agent", "--certs", world.dir(), "--id", id, "--hub", &hub];
-        all.extend(arguments);
-        Process::start(&all)
+        Process::start(&world.agent_arguments(id, &hub, arguments))
     }
 
     /// Waits until `id` is connected.
