@@ -30,11 +30,11 @@ ROUND_TRIP = 0.040
 # Between two messages of a stream, and of a slow one: its packets are all acknowledged before the next.
 PACE, SLOW_PACE = 0.005, 0.6
 # What a machine may add to each of the times that are promised, and how often it may be busier than that.
-SLACK, TRIES = 0.030, 5
+SLACK, TRIES = 0.060, 5
 # What it may add to those that are seconds.
-BUSY = 0.5
+BUSY = 2
 # To be back where there is a way again, or another one: a dial is a few round trips.
-BACK = 2
+BACK = 4
 # The least silence after which an agent that only receives asks, and how much later it may look.
 LISTEN_FOR, LOOK = 0.200, 0.050
 CARRIERS = ("quic", "tls", "websocket")
@@ -43,6 +43,8 @@ LOSSES = {"both ways": ["hub", "agent"], "agent → hub": ["hub"], "hub → agen
 # Bounds on finding a dead link, with calls and without: an interval, give or take a fifth, and 5 s. A peer whose packets
 # arrive and who answers nothing has longer: it may only be busy.
 DEAD_WITH_CALLS, DEAD_WHEN_IDLE, DEAD_THOUGH_HEARD = 5, 15 * 1.2 + 5, 2.5 + 30 + 1
+# The same of an idle agent that hears nothing and is heard: its keep-alive finds it out, and it says so.
+DEAD_WHEN_DEAF = 10 + 2 + 5
 # Each may take longer by as much as this many round trips, as they were measured, exceed 5 s.
 DEAD_ROUND_TRIPS = 12
 MUTE = "mute"
@@ -312,7 +314,8 @@ class Suite:
             print(f"    {carrier:10} {loss:12} {told(failed[name]):>12} {told(gone[name]):>12} {last:>18}")
             limit = DEAD_THOUGH_HEARD if name == MUTE else DEAD_WITH_CALLS
             late += [name] if max(failed[name], gone[name]) > limit + longer[name] + BUSY else []
-            late += [idle] if idle and gone[idle] > DEAD_WHEN_IDLE + longer[idle] + BUSY else []
+            limit = DEAD_WHEN_DEAF if LOSSES.get(loss) == ["agent"] else DEAD_WHEN_IDLE
+            late += [idle] if idle and gone[idle] > limit + longer[idle] + BUSY else []
         if late:
             raise Failure(f"found out late: {late}")
         for name in self.stopped.values():

@@ -10,6 +10,7 @@
 //! * [`quic`]: the `quic` carrier. Sockets, QUIC streams that reset when they are dropped, the control streams,
 //!   and the two loops that carry a call: one that sends a message, one that receives it.
 //! * [`rh2`]: the same calls on HTTP/2, over any authenticated stream of bytes: the carriers `tls` and `websocket`.
+//! * `wire`: the bytes below those, whatever carries them.
 //! * [`websocket`]: the bytes of HTTP/2 in the messages of a WebSocket, and the way through an HTTP proxy.
 //! * [`liveness`]: whether a link is alive, judged from what arrives. No socket, no runtime, no clock either.
 //! * [`coding`]: what links carry, compressed.
@@ -39,6 +40,7 @@ mod running;
 mod tcp;
 pub mod tuning;
 pub mod websocket;
+mod wire;
 
 pub use body::{Body, BodyError};
 pub use carrier::{Carrier, UnknownCarrier};

@@ -20,11 +20,11 @@ use tracing::{debug, warn};
 use crate::carrier::Carrier;
 use crate::dial::DialError;
 use crate::listen::{HANDSHAKE_TIMEOUT, HANDSHAKES, HandshakeError};
-use crate::rh2::pipe::Wire;
 use crate::rh2::{self, agent, hub};
 use crate::rh3::code::Code;
 use crate::tuning::Tuning;
 use crate::websocket::{self, Proxies, WebSocketUrl};
+use crate::wire::Wire;
 
 /// The ALPN label of HTTP/1.1, in which a WebSocket begins.
 const HTTP_1: &[u8] = b"http/1.1";

@@ -18,7 +18,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::{Instrument as _, debug, info};
 
 use super::driver::{Connection, Driver, Incoming, Shared};
-use super::pipe::{Pipe, Tap, Wire};
+use super::pipe::{Pipe, Tap};
 use super::receive::ReceivedBody;
 use super::send::Sending;
 use super::{SEND_BUFFER, advertised_headers, carried, h2_reset, link_error, link_window, section_size};
@@ -31,6 +31,7 @@ use crate::rh3::Role;
 use crate::rh3::code::Code;
 use crate::running::{Count, Running};
 use crate::tuning::Tuning;
+use crate::wire::Wire;
 
 /// Calls that h2 has handed over and nobody has looked at yet.
 const QUEUE: usize = 64;

@@ -244,6 +244,7 @@ impl Driver {
             shared,
             finished,
             idle_timeout,
+            pulse,
             ..
         } = self;
         if finished {
@@ -255,6 +256,11 @@ impl Driver {
             }
         }
         debug!(peer = %shared.peer, reason = %end, "the link ends");
+        if pulse.is_overdue(Instant::now().into_std()) {
+            // TCP would keep the end to itself until what was sent before is acknowledged, and a peer that is still heard, and hears
+            // nothing, would wait for it.
+            shared.pipe.abort();
+        }
         let closed = match &end {
             LinkError::LocallyClosed if finished => None,
             LinkError::LocallyClosed => shared.wishes().close.clone(),

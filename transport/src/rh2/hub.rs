@@ -17,7 +17,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument as _;
 
 use super::driver::{Connection, Driver, Shared};
-use super::pipe::{Pipe, Tap, Wire};
+use super::pipe::{Pipe, Tap};
 use super::receive::{Failed, ReceivedBody};
 use super::send::{SendError, Sending};
 use super::{SEND_BUFFER, advertised_headers, carried, link_error, link_window, secret, section_size};
@@ -29,6 +29,7 @@ use crate::rh3::Role;
 use crate::rh3::code::Code;
 use crate::rh3::head::EncodeError;
 use crate::tuning::Tuning;
+use crate::wire::Wire;
 
 /// How long a call waits for a free place. Places come back with the agent's next packet, or not soon.
 const OPEN_TIMEOUT: Duration = Duration::from_millis(250);

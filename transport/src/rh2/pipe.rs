@@ -15,11 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::frames::{GoAway, PREFACE, Scanner, kind};
 use crate::liveness::Activity;
 use crate::rh3::Role;
-
-/// A carrier's bytes, whatever it is.
-pub(crate) trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
-
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Wire for T {}
+use crate::wire::Wire;
 
 /// What both the connection of h2 and its driver hold: the bytes outlive h2, because a link's last words are not h2's.
 pub(super) struct Pipe {
@@ -162,6 +158,11 @@ impl Pipe {
                 return Ok(());
             }
         }
+    }
+
+    /// Has the wire's end not wait for the peer.
+    pub(super) fn abort(&self) {
+        self.io().wire.abort();
     }
 
     /// Lets go of the wire, which closes it: whoever still holds the pipe has only its numbers.

@@ -108,6 +108,11 @@ impl Pulse {
         Beat::Ping
     }
 
+    /// Whether a PING has gone without its answer for so long that what is said now will hardly be heard.
+    pub(super) fn is_overdue(&self, now: Instant) -> bool {
+        self.ping.is_some_and(|sent| now >= sent + self.overdue())
+    }
+
     fn overdue(&self) -> Duration {
         let round_trip = self.round_trip.unwrap_or_default();
         OVERDUE.max(round_trip * OVERDUE_ROUND_TRIPS)

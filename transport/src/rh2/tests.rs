@@ -8,14 +8,18 @@
     reason = "tests fail by panicking"
 )]
 
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use h2::Reason;
 use http::{Request, Response};
 use http_body::Frame;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, DuplexStream, ReadBuf};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::frames::GoAway;
@@ -24,6 +28,7 @@ use crate::coding::Codings;
 use crate::link::{AgentEnd, HubEnd};
 use crate::quic::readers::BufferMemory;
 use crate::quic::tests::support::*;
+use crate::wire::Wire;
 use crate::{
     AgentLink, Body, BodyError, CallError, Carrier, Code, Delivered, HubLink, LinkError, Reset, Tuning,
 };
@@ -33,7 +38,7 @@ const PIPE: usize = 64 << 10;
 /// An empty SETTINGS frame.
 const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
 
-async fn hub_on(wire: DuplexStream, tuning: &Tuning) -> Result<HubLink, LinkError> {
+async fn hub_on(wire: impl Wire + 'static, tuning: &Tuning) -> Result<HubLink, LinkError> {
     let peer = loopback();
     let link = hub::Link::establish(Carrier::Tls, peer, Vec::new(), Box::new(wire), tuning).await?;
     Ok(HubLink::new(HubEnd::Rh2(link), Codings::default()))
@@ -418,6 +423,68 @@ async fn an_agent_that_closes_says_which_calls_it_has_looked_at() {
         matches!(&lost, LinkError::Closed(why) if why == "the agent stopped"),
         "{lost}"
     );
+}
+
+/// A pipe in memory that remembers whether its end is to be a reset.
+#[derive(Debug)]
+struct Watched {
+    pipe: DuplexStream,
+    aborted: Arc<AtomicBool>,
+}
+
+impl Wire for Watched {
+    fn abort(&self) {
+        self.aborted.store(true, Ordering::Relaxed);
+    }
+}
+
+impl AsyncRead for Watched {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.pipe).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Watched {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.pipe).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.pipe).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.pipe).poll_shutdown(cx)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_end_of_a_link_waits_for_no_peer_that_answers_no_more() {
+    let tuning = Tuning::default();
+    for answers in [true, false] {
+        let (pipe, far) = tokio::io::duplex(PIPE);
+        let aborted = Arc::new(AtomicBool::new(false));
+        let near = Watched {
+            pipe,
+            aborted: Arc::clone(&aborted),
+        };
+        let far = async {
+            match answers {
+                true => (Some(agent_on(far, &tuning).await.unwrap()), None),
+                false => (None, Some(bare(far).await)),
+            }
+        };
+        let (link, _far) = tokio::join!(hub_on(near, &tuning), far);
+        let link = link.unwrap();
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        link.close(Code::REQUEST_CANCELLED, "it is dead");
+        link.closed().await;
+        assert_eq!(aborted.load(Ordering::Relaxed), !answers);
+    }
 }
 
 #[tokio::test]

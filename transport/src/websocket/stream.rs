@@ -11,7 +11,7 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
-use crate::rh2::pipe::Wire;
+use crate::wire::Wire;
 
 /// What is put into one message at the most. Where messages begin and end means nothing.
 const MESSAGE: usize = 64 << 10;
@@ -78,6 +78,12 @@ impl Messages {
             .start_send(Message::Binary(message))
             .map_err(io_error)?;
         Poll::Ready(Ok(length))
+    }
+}
+
+impl Wire for Messages {
+    fn abort(&self) {
+        self.socket.get_ref().abort();
     }
 }
 

@@ -9,7 +9,7 @@ use tokio_tungstenite::{accept_hdr_async_with_config, client_async_with_config};
 use super::stream::{Messages, config};
 use super::url::WebSocketUrl;
 use crate::printable;
-use crate::rh2::pipe::Wire;
+use crate::wire::Wire;
 
 /// Characters of an answer that an error repeats.
 const EXCERPT: usize = 80;
