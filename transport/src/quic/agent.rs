@@ -17,9 +17,8 @@ use tracing::{Instrument as _, debug, info, warn};
 use super::control::{self, GoAway, Peer};
 use super::readers::Readers;
 use super::receive::{MessageReader, ReceiveError, ReceivedBody};
-use super::right_of_way::RightOfWay;
 use super::send::send_message;
-use super::stream::{RecvHalf, SendHalf};
+use super::stream::{RecvHalf, SendHalf, Senders};
 use super::{activity, certificates, close, endpoint};
 use crate::body::Body;
 use crate::link::{LinkError, Reset, Standing};
@@ -45,7 +44,7 @@ pub(crate) struct Link {
     certificates: Vec<CertificateDer<'static>>,
     peer: Arc<Peer>,
     readers: Arc<Readers>,
-    way: Arc<RightOfWay>,
+    senders: Arc<Senders>,
     max_header_section: u32,
     accepting: Mutex<Accepting>,
     goaways: mpsc::Sender<GoAway>,
@@ -70,12 +69,20 @@ impl Link {
     pub(super) fn new(endpoint: Endpoint, connection: Connection, tuning: &Tuning) -> Self {
         let peer = Arc::new(Peer::new());
         let (goaways, wished) = mpsc::channel(1);
-        let way = Arc::new(RightOfWay::default());
+        let senders = Arc::new(Senders::default());
         let control = {
-            let (connection, peer, way) = (connection.clone(), Arc::clone(&peer), Arc::clone(&way));
+            let (connection, peer, senders) = (connection.clone(), Arc::clone(&peer), Arc::clone(&senders));
             let max_header_section = tuning.max_header_section;
             async move {
-                control::watch(&connection, &peer, &way, Role::Server, max_header_section, wished).await;
+                control::watch(
+                    &connection,
+                    &peer,
+                    &senders,
+                    Role::Server,
+                    max_header_section,
+                    wished,
+                )
+                .await;
             }
         };
         let moving = move_along(endpoint.clone(), connection.clone(), tuning.socket_buffer);
@@ -85,7 +92,7 @@ impl Link {
             certificates: certificates(&connection),
             connection,
             peer,
-            way,
+            senders,
             max_header_section: tuning.max_header_section,
             accepting: Mutex::new(Accepting {
                 next: FIRST_STREAM,
@@ -118,7 +125,7 @@ impl Link {
             // One that panicked has reset its stream, and is no concern of the others.
             while calls.try_join_next().is_some() {}
             // Wrapped here, because a task can be dropped before it first runs.
-            let mut send = SendHalf::new(send, &self.way);
+            let mut send = SendHalf::new(send, &self.senders);
             // A handler may answer before it has read all of the request: to stop there is no error
             // (RFC 9114 §4.1.1).
             let mut recv = RecvHalf::new(recv, Code::NO_ERROR);
@@ -169,7 +176,7 @@ impl Link {
         let told = async {
             // It fails at once for whoever drains a link again, and where the frame cannot be sent.
             let _ = goaway_sent.await;
-            control::heard(&self.connection, &self.way).await;
+            control::heard(&self.connection, &self.senders).await;
         };
         tokio::select! {
             _ = async { tokio::join!(told, self.running.none_left()) } => {}

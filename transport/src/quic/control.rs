@@ -16,12 +16,11 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::close_for;
-use super::right_of_way::RightOfWay;
-use super::stream::{RecvHalf, SendHalf};
+use super::stream::{RecvHalf, SendHalf, Senders};
 use crate::rh3::Role;
 use crate::rh3::code::Code;
 use crate::rh3::error::ProtocolError;
-use crate::rh3::frame::{Frame, FrameDecoder, put_goaway, stream_type};
+use crate::rh3::frame::{Frame, FrameDecoder, put_goaway, put_reserved, stream_type};
 use crate::rh3::qpack::instructions::{DecoderInstructions, check_encoder_instructions};
 use crate::rh3::settings::Settings;
 use crate::rh3::varint as h3_varint;
@@ -114,14 +113,14 @@ impl Peer {
 pub(super) async fn watch(
     connection: &Connection,
     peer: &Peer,
-    way: &Arc<RightOfWay>,
+    senders: &Arc<Senders>,
     role: Role,
     max_header_section: u32,
     mut goaways: mpsc::Receiver<GoAway>,
 ) {
     let _silent = peer.silent.clone().drop_guard();
     // Closing a control stream is an error (RFC 9114 §6.2.1): this one lives as long as the link.
-    let mut control = match timeout(CONTROL_TIMEOUT, open(connection, way, max_header_section)).await {
+    let mut control = match timeout(CONTROL_TIMEOUT, open(connection, senders, max_header_section)).await {
         Ok(Ok(control)) => control,
         Ok(Err(_)) => return,
         Err(_) => {
@@ -133,17 +132,31 @@ pub(super) async fn watch(
         }
     };
     let seen = Seen::default();
+    let follow = Notify::new();
+    let mut tail = pin!(senders.tail.watch(connection, &follow));
+    // Of a frame that means nothing, what has found no credit yet: whatever is written next follows it.
+    let mut meaningless = Bytes::new();
     let mut readers = FuturesUnordered::new();
     loop {
         tokio::select! {
             Some(GoAway { first, sent }) = goaways.recv() => {
-                let mut frame = BytesMut::new();
+                let mut frame = BytesMut::from(&std::mem::take(&mut meaningless)[..]);
                 put_goaway(&mut frame, first);
                 // A peer that grants no room for it is told by the end of the link.
                 if let Ok(Ok(())) = timeout(CONTROL_TIMEOUT, control.write(&mut [frame.freeze()])).await {
                     // Nobody may wait any more.
                     let _ = sent.send(());
                 }
+            }
+            never = &mut tail => match never {},
+            () = follow.notified() => {
+                if meaningless.is_empty() {
+                    let mut frame = BytesMut::new();
+                    put_reserved(&mut frame);
+                    meaningless = frame.freeze();
+                }
+                // Only the end of the link stops it, which is seen below.
+                let _ = control.write_now(&mut meaningless);
             }
             accepted = connection.accept_uni() => match accepted {
                 Ok(stream) => readers.push(read(stream, peer, role, &seen)),
@@ -167,9 +180,9 @@ pub(super) async fn watch(
 /// QUIC tells a sender only of single streams what has arrived. So one that means nothing is sent after all others: a
 /// peer that takes no such streams stops it once it has come to it, after what came before, and any other's QUIC
 /// acknowledges it. What was lost on the way may still be late.
-pub(super) async fn heard(connection: &Connection, way: &Arc<RightOfWay>) {
+pub(super) async fn heard(connection: &Connection, senders: &Arc<Senders>) {
     let hearing = async {
-        let mut marker = SendHalf::new(connection.open_uni().await.ok()?, way);
+        let mut marker = SendHalf::new(connection.open_uni().await.ok()?, senders);
         marker.let_all_others_go_first();
         let mut kind = BytesMut::new();
         h3_varint::put(&mut kind, stream_type::RESERVED);
@@ -183,10 +196,10 @@ pub(super) async fn heard(connection: &Connection, way: &Arc<RightOfWay>) {
 
 async fn open(
     connection: &Connection,
-    way: &Arc<RightOfWay>,
+    senders: &Arc<Senders>,
     max_header_section: u32,
 ) -> Result<SendHalf, quinn::WriteError> {
-    let mut control = SendHalf::new(connection.open_uni().await?, way);
+    let mut control = SendHalf::new(connection.open_uni().await?, senders);
     control.raise_priority();
     let mut hello = BytesMut::new();
     h3_varint::put(&mut hello, stream_type::CONTROL);

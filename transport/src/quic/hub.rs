@@ -18,9 +18,8 @@ use tracing::Instrument as _;
 use super::control::{self, Peer};
 use super::readers::Readers;
 use super::receive::{MessageReader, ReceiveError, ReceivedBody};
-use super::right_of_way::RightOfWay;
 use super::send::{SendError, send_message};
-use super::stream::{RecvHalf, SendHalf};
+use super::stream::{RecvHalf, SendHalf, Senders};
 use super::{activity, certificates, close};
 use crate::body::Body;
 use crate::link::{CallError, Delivered, LinkError, Standing};
@@ -42,7 +41,7 @@ struct Inner {
     certificates: Vec<CertificateDer<'static>>,
     peer: Arc<Peer>,
     readers: Arc<Readers>,
-    way: Arc<RightOfWay>,
+    senders: Arc<Senders>,
     max_header_section: u32,
     _control: AbortOnDropHandle<()>,
 }
@@ -50,14 +49,22 @@ struct Inner {
 impl Link {
     pub(super) fn new(connection: Connection, tuning: &Tuning) -> Self {
         let peer = Arc::new(Peer::new());
-        let way = Arc::new(RightOfWay::default());
+        let senders = Arc::new(Senders::default());
         let control = {
-            let (connection, peer, way) = (connection.clone(), Arc::clone(&peer), Arc::clone(&way));
+            let (connection, peer, senders) = (connection.clone(), Arc::clone(&peer), Arc::clone(&senders));
             let max_header_section = tuning.max_header_section;
             // A hub sends no GOAWAY: what it would say stops nothing.
             let (_, goaway) = mpsc::channel(1);
             async move {
-                control::watch(&connection, &peer, &way, Role::Client, max_header_section, goaway).await;
+                control::watch(
+                    &connection,
+                    &peer,
+                    &senders,
+                    Role::Client,
+                    max_header_section,
+                    goaway,
+                )
+                .await;
             }
         };
         Self(Arc::new(Inner {
@@ -65,7 +72,7 @@ impl Link {
             certificates: certificates(&connection),
             connection,
             peer,
-            way,
+            senders,
             max_header_section: tuning.max_header_section,
             _control: AbortOnDropHandle::new(tokio::spawn(control.in_current_span())),
         }))
@@ -129,7 +136,7 @@ impl Link {
             reason: lost.into(),
         })?;
         Ok((
-            SendHalf::new(send, &self.0.way),
+            SendHalf::new(send, &self.0.senders),
             RecvHalf::new(recv, Code::REQUEST_CANCELLED),
         ))
     }

@@ -16,6 +16,7 @@ mod right_of_way;
 mod send;
 mod starved;
 mod stream;
+mod tail;
 
 use rustls::pki_types::CertificateDer;
 use tracing::warn;

@@ -9,11 +9,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
-use futures_util::poll;
+use bytes::{Buf as _, Bytes};
+use futures_util::{FutureExt as _, poll};
 use quinn::{ReadError, RecvStream, SendStream, StoppedError, WriteError, Written};
 
 use super::right_of_way::RightOfWay;
+use super::tail::Tail;
 use super::varint;
 use crate::rh3::code::Code;
 
@@ -34,11 +35,18 @@ enum Turn {
     Body,
 }
 
+/// What the sending halves of a link share.
+#[derive(Debug, Default)]
+pub(super) struct Senders {
+    pub(super) way: RightOfWay,
+    pub(super) tail: Tail,
+}
+
 /// The sending half of a call. Dropped before [`finish`](Self::finish), it is reset.
 #[derive(Debug)]
 pub(super) struct SendHalf {
     stream: SendStream,
-    way: Arc<RightOfWay>,
+    senders: Arc<Senders>,
     /// It carries what the link says about itself.
     own: bool,
     finished: bool,
@@ -55,11 +63,11 @@ pub(super) struct RecvHalf {
 }
 
 impl SendHalf {
-    /// `way` is the link's.
-    pub(super) fn new(stream: SendStream, way: &Arc<RightOfWay>) -> Self {
+    /// `senders` is the link's.
+    pub(super) fn new(stream: SendStream, senders: &Arc<Senders>) -> Self {
         Self {
             stream,
-            way: Arc::clone(way),
+            senders: Arc::clone(senders),
             own: false,
             finished: false,
             bulk: false,
@@ -89,13 +97,24 @@ impl SendHalf {
             let written = self.write_some(turn, rest).await?;
             rest = &mut rest[written.chunks..];
         }
+        if !self.own {
+            self.senders.tail.written();
+        }
+        Ok(())
+    }
+
+    /// Writes what there is credit for now, and takes that off the front of `bytes`.
+    pub(super) fn write_now(&mut self, bytes: &mut Bytes) -> Result<(), WriteError> {
+        if let Some(written) = self.stream.write(bytes).now_or_never() {
+            bytes.advance(written?);
+        }
         Ok(())
     }
 
     /// Writes what there is credit for, once it is this stream's turn and there is some.
     async fn write_some(&mut self, turn: Turn, chunks: &mut [Bytes]) -> Result<Written, WriteError> {
         // As a rule there is credit.
-        if (turn != Turn::Body || !self.way.is_taken())
+        if (turn != Turn::Body || !self.senders.way.is_taken())
             && let Poll::Ready(written) = poll!(pin!(self.stream.write_chunks(chunks)))
         {
             return written;
@@ -103,7 +122,7 @@ impl SendHalf {
         let stopped = self.stream.stopped();
         let writing = async {
             if turn != Turn::Body {
-                let _taken = self.way.take();
+                let _taken = self.senders.way.take();
                 let write = self.stream.write_chunks(chunks);
                 if turn == Turn::Own {
                     return write.await;
@@ -113,9 +132,9 @@ impl SendHalf {
                 }
             }
             loop {
-                self.way.clear().await;
+                self.senders.way.clear().await;
                 let written = poll_fn(|cx| {
-                    if self.way.is_taken() {
+                    if self.senders.way.is_taken() {
                         return Poll::Ready(None);
                     }
                     pin!(self.stream.write_chunks(chunks)).poll(cx).map(Some)
@@ -142,6 +161,7 @@ impl SendHalf {
         self.finished = true;
         // An error says that the stream has ended already: stopped, or lost with its link.
         let _ = self.stream.finish();
+        self.senders.tail.written();
     }
 
     /// Gives the stream up: what has not arrived yet may never do so.

@@ -26,3 +26,4 @@ mod on_the_wire;
 mod restart;
 mod slow_readers;
 pub(crate) mod support;
+mod tails;

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use super::settings::Settings;
 
 pub use decode::FrameDecoder;
-pub use encode::{put_data_header, put_goaway};
+pub use encode::{put_data_header, put_goaway, put_reserved};
 
 /// The types of frames (RFC 9114 §11.2.1).
 pub mod kind {
@@ -29,6 +29,8 @@ pub mod kind {
     pub const GOAWAY: u64 = 0x07;
     /// How many pushes the client permits.
     pub const MAX_PUSH_ID: u64 = 0x0d;
+    /// The first of the types that mean nothing, and that are ignored (RFC 9114 §7.2.8).
+    pub const RESERVED: u64 = 0x21;
 
     /// Whether this type is one that HTTP/2 used and HTTP/3 forbids (RFC 9114 §7.2.8).
     #[must_use]
