@@ -16,7 +16,6 @@ use tracing::debug;
 use crate::deadline::{self, Deadline};
 use crate::domain::AgentDomain;
 use crate::health::HubHealth;
-use crate::ingress::RequestBody;
 use crate::member::Member;
 use crate::pools::Pools;
 use crate::principal::Principal;
@@ -37,6 +36,8 @@ pub const MAX_ATTEMPTS: usize = 3;
 
 /// After the hub's start agents are on their way back: a service that nobody serves yet may be served soon.
 const STARTING: Duration = Duration::from_secs(30);
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// What all calls share.
 #[derive(Debug)]
@@ -111,11 +112,14 @@ impl Calls {
     }
 
     /// Carries one call of `client`. An error resets the client's stream with its reason, as the upstream did.
-    pub(crate) async fn handle(
+    pub(crate) async fn handle<B>(
         &self,
-        request: Request<RequestBody>,
+        request: Request<B>,
         client: &Principal,
-    ) -> Result<Response<ResponseBody>, h2::Error> {
+    ) -> Result<Response<ResponseBody>, h2::Error>
+    where
+        B: http_body::Body<Data = Bytes, Error: Into<BoxError> + Send> + Unpin + Send + 'static,
+    {
         let connect = request.method() == Method::CONNECT;
         let wanted = response::grpc_type(request.headers());
         match self.forward(request, wanted.is_some()).await {
@@ -137,11 +141,14 @@ impl Calls {
         }
     }
 
-    async fn forward(
+    async fn forward<B>(
         &self,
-        request: Request<RequestBody>,
+        request: Request<B>,
         wants_grpc: bool,
-    ) -> Result<Response<ResponseBody>, Ending> {
+    ) -> Result<Response<ResponseBody>, Ending>
+    where
+        B: http_body::Body<Data = Bytes, Error: Into<BoxError> + Send> + Unpin + Send + 'static,
+    {
         let (mut head, body) = request.into_parts();
         refuse(&head.method, head.uri.path(), &head.headers)?;
         let domain = self.routing.agent_domain.as_ref();

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use adit_proto::failure::{Failure, Reason};
+use bytes::Bytes;
 use futures_util::{Stream, stream};
 use http::{Request, Response};
 use tokio::sync::watch;
@@ -17,7 +18,6 @@ use tonic_health::pb::health_server::{Health, HealthServer};
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 use tower_service::Service as _;
 
-use crate::ingress::RequestBody;
 use crate::registry::Registry;
 
 /// The longest question: the name of a service is most of it.
@@ -36,6 +36,8 @@ struct Answers {
     drain: CancellationToken,
 }
 
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
 type Updates = Pin<Box<dyn Stream<Item = Result<HealthCheckResponse, Status>> + Send>>;
 
 impl HubHealth {
@@ -46,7 +48,10 @@ impl HubHealth {
     }
 
     /// Answers a call of `grpc.health.v1.Health`; UNIMPLEMENTED where it is another service's.
-    pub(crate) async fn answer(&self, request: Request<RequestBody>) -> Response<tonic::body::Body> {
+    pub(crate) async fn answer<B>(&self, request: Request<B>) -> Response<tonic::body::Body>
+    where
+        B: http_body::Body<Data = Bytes, Error: Into<BoxError> + Send> + Send + 'static,
+    {
         match self.0.clone().call(request).await {
             Ok(response) => response,
             Err(never) => match never {},

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use http::{Request, Response, request};
 use rustls::pki_types::CertificateDer;
+use tokio::io::DuplexStream;
 
 use crate::body::Body;
 use crate::carrier::Carrier;
@@ -14,6 +15,7 @@ use crate::liveness::Activity;
 use crate::quic;
 use crate::rh2;
 use crate::rh3::code::Code;
+use crate::tuning::Tuning;
 
 /// The hub's end of a link: makes calls. Clones are handles of the same link, which ends with the last of them.
 #[derive(Clone, Debug)]
@@ -155,6 +157,48 @@ impl HubLink {
         Self { end, coder }
     }
 
+    /// A link on a pipe within this process: HTTP/2 as the carrier `tls` has it, without that carrier's TLS. The agent is taken for
+    /// whoever is at the pipe's other end: it shows no certificate, and so no hub's port takes such a link. `peer` is what
+    /// [`remote_address`](Self::remote_address) says.
+    ///
+    /// Ready once the agent has said that it speaks HTTP/2, however long that takes.
+    ///
+    /// ```
+    /// use adit_transport::{AgentLink, Body, HubLink, Tuning};
+    /// use http::{Request, Response};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (near, far) = tokio::io::duplex(64 << 10);
+    /// let (peer, tuning) = ("127.0.0.1:0".parse()?, Tuning::default());
+    /// let (hub, agent) = tokio::try_join!(
+    ///     HubLink::in_memory(near, peer, &tuning),
+    ///     AgentLink::in_memory(far, peer, &tuning)
+    /// )?;
+    /// let serving = agent.serve(|request| async move {
+    ///     // Sends back what it is sent.
+    ///     Ok(Response::new(request.into_body()))
+    /// });
+    /// let (head, ()) = Request::post("https://hub/echo.Echo/Unary").body(())?.into_parts();
+    /// let calling = hub.call(&head, Body::empty());
+    /// let response = tokio::select! {
+    ///     response = calling => response?,
+    ///     ended = serving => return Err(ended.into()),
+    /// };
+    /// assert_eq!(response.status(), 200);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// What is at the other end is no agent, or the pipe ended.
+    pub async fn in_memory(pipe: DuplexStream, peer: SocketAddr, tuning: &Tuning) -> Result<Self, LinkError> {
+        let wire = Box::new(pipe);
+        let link = rh2::hub::Link::establish(Carrier::Tls, peer, Vec::new(), wire, tuning).await?;
+        Ok(Self::new(HubEnd::Rh2(link), tuning.codings.clone()))
+    }
+
     /// Makes one call on a stream of its own, and answers when the response's head is there.
     ///
     /// The head is only read, so that the same call can be made on another link. The body is sent as it comes, whether
@@ -275,6 +319,17 @@ impl AgentLink {
     pub(crate) fn new(end: AgentEnd, codings: Codings) -> Self {
         let coder = Arc::new(Coder::new(codings));
         Self { end, coder }
+    }
+
+    /// The other end of a [`HubLink::in_memory`].
+    ///
+    /// # Errors
+    ///
+    /// What is at the other end is no hub, or the pipe ended.
+    pub async fn in_memory(pipe: DuplexStream, peer: SocketAddr, tuning: &Tuning) -> Result<Self, LinkError> {
+        let wire = Box::new(pipe);
+        let link = rh2::agent::Link::establish(Carrier::Tls, peer, Vec::new(), wire, tuning).await?;
+        Ok(Self::new(AgentEnd::Rh2(link), tuning.codings.clone()))
     }
 
     /// Answers every call of the hub with `handler` until the link ends, and says why it did.

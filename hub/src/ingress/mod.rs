@@ -46,7 +46,6 @@ pub use limits::{
 };
 pub(crate) use preface::expect as prefaced;
 pub use raw::RAW_ANSWER_TIMEOUT;
-pub(crate) use service::RequestBody;
 pub use tls::{ClientTls, ExposedClients, InvalidClientTls};
 pub(crate) use tls::{HTTP2, clients_tls};
 

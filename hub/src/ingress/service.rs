@@ -30,7 +30,7 @@ pub(super) struct Service {
 
 /// The body of a request. Knows whether its client gave the call up, which the call is told of as an error like others.
 #[derive(Debug)]
-pub(crate) struct RequestBody {
+pub(super) struct RequestBody {
     body: Incoming,
     given_up: Arc<AtomicBool>,
 }
@@ -38,7 +38,7 @@ pub(crate) struct RequestBody {
 /// The client gave a call up before the whole of its request had come.
 #[derive(Debug, thiserror::Error)]
 #[error("the client gave the call up")]
-pub(crate) struct GivenUp;
+pub(super) struct GivenUp;
 
 /// The body of a response, whose call counts until it is dropped.
 #[derive(Debug)]
