@@ -10,7 +10,6 @@ Needs what networks.py needs, and says so where it is not there.
 """
 
 import json
-import pathlib
 import random
 import socket
 import sys
@@ -109,22 +108,9 @@ class Suite:
         """A hub, a NAT before a site 40 ms away, and an agent there that chooses its carrier: QUIC."""
         tunnel = self.tunnel
         self.network = nat.Network(tunnel, [SITE], ROUND_TRIP)
-        inside = self.network.sites[SITE].inside
-        upstream = f"unix:{tunnel.folder}/numbered.sock"
-        script = str(pathlib.Path(__file__).with_name("numbered.py"))
-        tunnel.spawn("numbered", sys.executable, script, "--listen", upstream).listening_on()
-        tunnel.spawn("echo", *inside, sys.executable, "-c", ECHO).listening_on()
-        hub = f"{nat.HUB}:{tunnel.agents_port}"
-        tunnel.run("certs", "hub", "--san", nat.HUB, "--dir", tunnel.certs, "--force")
-        tunnel.run("certs", "agent", SITE, "--dir", tunnel.certs)
-        tunnel.hub = tunnel.spawn(
-            "hub", tunnel.adit, "hub", "--certs", tunnel.certs, "--agents", hub, "--clients", tunnel.target,
-            "--admin", f"127.0.0.1:{tunnel.admin_port}", "--tcp", f"127.0.0.1:{self.tcp_port}",
-        )  # fmt: skip
-        tunnel.agents[SITE] = tunnel.spawn(
-            "agent", *inside, tunnel.adit, "agent", "--id", SITE, "--certs", tunnel.certs, "--hub", hub,
-            "--upstream", upstream, "--service", numbered.SERVICE, "--tcp", TARGET,
-        )  # fmt: skip
+        tunnel.spawn("echo", *self.network.sites[SITE].inside, sys.executable, "-c", ECHO).listening_on()
+        self.network.start_hub("--tcp", f"127.0.0.1:{self.tcp_port}")
+        self.network.start_agent(SITE, self.network.start_service(), "--tcp", TARGET)
         tunnel.wait_until_attached(SITE)
         self.expect_carrier("quic", START_TIMEOUT)
 

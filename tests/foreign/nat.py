@@ -2,7 +2,8 @@
 
     reason = namespaces.enter() or nat.missing()
     network = nat.Network(tunnel, ["site-1", "site-2"], round_trip=0.040)
-    tunnel.spawn("agent", *network.sites["site-1"].inside, "adit", "agent", "--hub", f"{nat.HUB}:4433")
+    network.start_hub()
+    network.start_agent("site-1", network.start_service())
     network.forget("site-1")
 """
 
@@ -14,6 +15,7 @@ import sys
 import time
 
 import namespaces
+import numbered
 from namespaces import run
 from programs import wait_until
 from tunnel import START_TIMEOUT, Failure
@@ -36,6 +38,9 @@ class Network:
     """The router, and the sites behind it."""
 
     def __init__(self, tunnel, names, round_trip):
+        self.tunnel = tunnel
+        # Where agents at the sites dial the hub.
+        self.hub_address = f"{HUB}:{tunnel.agents_port}"
         self.numbers = {name: number for number, name in enumerate(names, start=1)}
         public = (f"{name}:{PUBLIC.format(number)}" for name, number in self.numbers.items())
         script = str(pathlib.Path(__file__).with_name("router.py"))
@@ -50,6 +55,33 @@ class Network:
         run("ip", "route", "add", "203.0.113.0/24", "dev", "outside")
         self.sites = {name: Site(tunnel, name) for name in names}
         self.tell(do="delay", seconds=round_trip / 2)
+
+    def start_service(self):
+        """The service of numbered streams (numbered.py), and the upstream by which an agent at any site reaches it."""
+        upstream = f"unix:{self.tunnel.folder}/numbered.sock"
+        script = str(pathlib.Path(__file__).with_name("numbered.py"))
+        self.tunnel.spawn("numbered", sys.executable, script, "--listen", upstream).listening_on()
+        return upstream
+
+    def start_hub(self, *more):
+        """The tunnel's hub, outside of all NATs; its clients and its operator are on this machine."""
+        tunnel = self.tunnel
+        tunnel.run("certs", "hub", "--san", HUB, "--dir", tunnel.certs, "--force")
+        tunnel.hub = tunnel.spawn(
+            "hub", tunnel.adit, "hub", "--certs", tunnel.certs, "--agents", self.hub_address, "--clients", tunnel.target,
+            "--admin", f"127.0.0.1:{tunnel.admin_port}", *more,
+        )  # fmt: skip
+        return tunnel.hub
+
+    def start_agent(self, site, upstream, *more):
+        """An agent at a site, whose id is the site's name, before that service."""
+        tunnel = self.tunnel
+        tunnel.run("certs", "agent", site, "--dir", tunnel.certs)
+        tunnel.agents[site] = tunnel.spawn(
+            f"agent-{site}", *self.sites[site].inside, tunnel.adit, "agent", "--id", site, "--certs", tunnel.certs,
+            "--hub", self.hub_address, "--upstream", upstream, "--service", numbered.SERVICE, *more,
+        )  # fmt: skip
+        return tunnel.agents[site]
 
     def tell(self, **request):
         """The router's answer, once it has done what it is told."""

@@ -71,7 +71,6 @@ class Suite:
     def __init__(self, tunnel, _arguments):
         self.tunnel = tunnel
         self.network = None
-        self.upstream = f"unix:{tunnel.folder}/numbered.sock"
         # The last bytes of further public addresses.
         self.others = itertools.count(100)
         # Of what happens beside each other: one site each.
@@ -102,26 +101,16 @@ class Suite:
         """A hub, a NAT before each of 25 sites 40 ms away, and an agent with a link at each."""
         names = [*CARRIERS, *self.dead.values(), *self.stopped.values(), CODED]
         self.network = nat.Network(self.tunnel, names, ROUND_TRIP)
-        script = str(pathlib.Path(__file__).with_name("numbered.py"))
-        self.tunnel.spawn("numbered", sys.executable, script, "--listen", self.upstream).listening_on()
-        hub = f"{nat.HUB}:{self.tunnel.agents_port}"
-        self.tunnel.run("certs", "hub", "--san", nat.HUB, "--dir", self.tunnel.certs, "--force")
-        self.tunnel.hub = self.tunnel.spawn(
-            "hub", self.tunnel.adit, "hub", "--certs", self.tunnel.certs, "--agents", hub,
-            "--clients", self.tunnel.target, "--admin", f"127.0.0.1:{self.tunnel.admin_port}", "--reconnect-grace", "100ms",
-        )  # fmt: skip
+        self.network.start_hub("--reconnect-grace", "100ms")
+        upstream = self.network.start_service()
         # As agents are, unless told otherwise.
         carriers = {"quic": "auto", "tls": "tls", "websocket": "websocket"}
         carriers |= {CODED: "quic"}
         carriers |= {name: carrier for (carrier, _, _), name in self.dead.items()}
         carriers |= {name: carrier for carrier, name in self.stopped.items()}
         for name, carrier in carriers.items():
-            self.tunnel.run("certs", "agent", name, "--dir", self.tunnel.certs)
-            self.tunnel.agents[name] = self.tunnel.spawn(
-                f"agent-{name}", *self.network.sites[name].inside, self.tunnel.adit, "agent", "--id", name,
-                "--certs", self.tunnel.certs, "--hub", hub, "--upstream", self.upstream, "--service", numbered.SERVICE,
-                "--carrier", carrier, "--coding", "zstd" if name == CODED else "identity",
-            )  # fmt: skip
+            coding = "zstd" if name == CODED else "identity"
+            self.network.start_agent(name, upstream, "--carrier", carrier, "--coding", coding)
         self.tunnel.wait_until_attached(*carriers)
 
     def nat_while_sending(self):
@@ -330,8 +319,7 @@ class Suite:
         self.tunnel.run("certs", "agent", MUTE, "--dir", self.tunnel.certs)
         script = str(pathlib.Path(__file__).with_name("mute_agent.py"))
         agent = self.tunnel.spawn(
-            MUTE, sys.executable, script, "--hub", f"{nat.HUB}:{self.tunnel.agents_port}",
-            "--certs", self.tunnel.certs, "--id", MUTE,
+            MUTE, sys.executable, script, "--hub", self.network.hub_address, "--certs", self.tunnel.certs, "--id", MUTE,
         )  # fmt: skip
         self.tunnel.wait_until_attached(MUTE, services=False)
         # It ends with its link.
