@@ -15,7 +15,7 @@ use adit_proto::tunnel::v1::agent_client::AgentClient;
 use adit_transport::{RawSocket, Reader};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use futures_util::{Stream, stream};
+use futures_util::{Stream, StreamExt as _, stream};
 use http::{Request, Response};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::timeout;
@@ -222,7 +222,6 @@ impl Upload {
                 }
             }
         });
-        use futures_util::StreamExt as _;
         stream::iter([Some(target), first].into_iter().flatten()).chain(rest)
     }
 }
