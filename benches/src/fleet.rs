@@ -6,46 +6,26 @@
 mod report;
 
 use std::collections::BTreeSet;
-use std::ffi::OsString;
-use std::fs;
-use std::io::Write as _;
 use std::net::SocketAddr;
-use std::num::{NonZeroU32, NonZeroUsize};
-use std::path::{Path, PathBuf};
+use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
-use adit_bench::certificates;
 use adit_bench::echo::pb::Payload;
 use adit_bench::echo::pb::echo_client::EchoClient;
 use adit_bench::latencies::Latencies;
 use adit_bench::load::{PAYLOAD, connect};
 use adit_bench::machine::Machine;
 use adit_bench::memory::Memory;
-use adit_bench::open_files;
 use adit_proto::hub::v1::Link;
 use adit_proto::hub::v1::link::State;
-use adit_transport::Congestion;
 use anyhow::{Context as _, bail, ensure};
 use bytes::Bytes;
 use rand::seq::index;
 use tonic::Request;
 
-use crate::node::{Begun, HubPorts, agent_id};
+use crate::ground::{self, Ground, GroundArgs, LEAVE_PATIENCE, progress};
+use crate::node::agent_id;
 use crate::operator::Operator;
-use crate::processes::Process;
-
-/// Files of a process beside its agents'.
-pub(crate) const OTHER_FILES: u64 = 64;
-
-/// Files of an agent: its socket, and the one by which the kernel tells it of changes to the network.
-pub(crate) const FILES_OF_EACH: u64 = 2;
-
-/// What a certificate takes to be read, at the most.
-pub(crate) const EACH_CERTIFICATE: Duration = Duration::from_millis(20);
-
-/// For the agents' process. Each of its QUIC endpoints has a buffer of 3 MiB of which little is ever used, and mimalloc,
-/// where it is the allocator, has the kernel make all of it real: thousands of them then keep the machine busy with that.
-pub(crate) const NO_HUGE_PAGES: (&str, &str) = ("MIMALLOC_ALLOW_THP", "0");
 
 /// How often the hub is asked how many agents it has.
 const POLL: Duration = Duration::from_millis(20);
@@ -58,9 +38,6 @@ const SETTLE: Duration = Duration::from_secs(5);
 
 /// How long an agent that is there may take to answer a call.
 const CALL_PATIENCE: Duration = Duration::from_secs(5);
-
-/// How long the agents have to take their leave.
-pub(crate) const LEAVE_PATIENCE: Duration = Duration::from_secs(60);
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct FleetArgs {
@@ -76,18 +53,8 @@ pub(crate) struct FleetArgs {
     /// How many of them are called then
     #[arg(long, default_value_t = 200)]
     calls: u32,
-    /// Threads of the hub: 1 is tokio's current-thread runtime
-    #[arg(long, default_value = "1")]
-    workers: NonZeroUsize,
-    /// Threads of the agents' process
-    #[arg(long, default_value = "1")]
-    agent_workers: NonZeroUsize,
-    /// Congestion controller of the links' two ends: bounded, bbr, cubic or newreno
-    #[arg(long, default_value_t)]
-    congestion: Congestion,
-    /// A folder for the logs of hub and agents, which are not kept otherwise
-    #[arg(long, value_name = "DIR")]
-    logs: Option<PathBuf>,
+    #[command(flatten)]
+    ground: GroundArgs,
 }
 
 /// What was measured with so many agents.
@@ -118,21 +85,11 @@ struct Sample {
 /// Measures and reports, on standard output; progress goes to standard error.
 pub(crate) fn run(args: &FleetArgs) -> anyhow::Result<()> {
     let most = args.agents.iter().map(|count| count.get()).max().unwrap_or(1);
-    open_files::allow(u64::from(most) * FILES_OF_EACH + OTHER_FILES)?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("cannot start the runtime")?;
     let machine = Machine::describe();
-    let files = tempfile::tempdir().context("cannot make a temporary directory for the certificates")?;
-    progress(&format!("issuing {most} certificates"));
-    let ids = (0..most).map(agent_id).collect::<anyhow::Result<Vec<_>>>()?;
-    certificates::make_for(files.path(), ids)?;
-    let logs = args.logs.as_deref().unwrap_or(files.path());
-    fs::create_dir_all(logs).with_context(|| format!("cannot make {}", logs.display()))?;
+    let ground = Ground::new(&args.ground, most)?;
     let mut samples = Vec::new();
     let measured = args.agents.iter().try_for_each(|agents| {
-        let sample = runtime.block_on(measure(args, agents.get(), files.path(), logs));
+        let sample = ground::block_on(measure(args, agents.get(), &ground))?;
         samples.push(sample.with_context(|| format!("with {agents} agents"))?);
         Ok(())
     });
@@ -141,40 +98,20 @@ pub(crate) fn run(args: &FleetArgs) -> anyhow::Result<()> {
     measured
 }
 
-async fn measure(args: &FleetArgs, agents: u32, certs: &Path, logs: &Path) -> anyhow::Result<Sample> {
-    let hub_log = logs.join("hub.log");
-    let node = |role: &str, workers: NonZeroUsize, more: &[String]| {
-        let mut all: Vec<OsString> = vec![format!("--workers={workers}").into(), role.into()];
-        all.push(format!("--congestion={}", args.congestion).into());
-        all.extend(["--certs".into(), certs.into()]);
-        all.extend(more.iter().map(OsString::from));
-        all
-    };
-    let mut hub = Process::start_logging(node("hub", args.workers, &[]), &[], &hub_log)?;
-    let ports: HubPorts = hub.hear(Duration::ZERO).await?;
-    let mut operator = Operator::connect(ports.admin).await?;
+async fn measure(args: &FleetArgs, agents: u32, ground: &Ground<'_>) -> anyhow::Result<Sample> {
+    let hub = ground.hub("hub.log").await?;
+    let mut operator = Operator::connect(hub.ports.admin).await?;
     // What the operator's connection costs is no agent's.
     operator.status().await?;
-    let before = hub.memory()?;
-    let hub_begun = hub.cpu()?;
+    let before = hub.process.memory()?;
+    let hub_begun = hub.process.cpu()?;
 
-    progress(&format!("starting {agents} agents"));
-    let these = [
-        format!("--hub={}", ports.agents),
-        format!("--agents={agents}"),
-        format!("--over={}", humantime::format_duration(args.over)),
-    ];
-    let mut fleet = Process::start_logging(
-        node("fleet", args.agent_workers, &these),
-        &[NO_HUGE_PAGES],
-        &logs.join("agents.log"),
-    )?;
-    let _: Begun = fleet.hear(EACH_CERTIFICATE * agents).await?;
+    let fleet = ground.agents(&hub.ports, agents, args.over).await?;
     let begun = Instant::now();
     let agents_begun = fleet.cpu()?;
     let [half, most, all] = attached(&mut operator, agents, begun, args.over).await?;
-    let (hub_cpu, agents_cpu) = (hub.cpu()? - hub_begun, fleet.cpu()? - agents_begun);
-    let attached = hub.memory()?;
+    let (hub_cpu, agents_cpu) = (hub.process.cpu()? - hub_begun, fleet.cpu()? - agents_begun);
+    let attached = hub.process.memory()?;
     let links = ready(&mut operator, agents).await?;
 
     progress(&format!(
@@ -182,34 +119,29 @@ async fn measure(args: &FleetArgs, agents: u32, certs: &Path, logs: &Path) -> an
         args.idle
     ));
     tokio::time::sleep(SETTLE).await;
-    let (hub_settled, agents_settled, since) = (hub.cpu()?, fleet.cpu()?, Instant::now());
+    let (hub_settled, agents_settled, since) = (hub.process.cpu()?, fleet.cpu()?, Instant::now());
     tokio::time::sleep(args.idle).await;
-    let (hub_idle, agents_idle) = (hub.cpu()? - hub_settled, fleet.cpu()? - agents_settled);
+    let (hub_idle, agents_idle) = (hub.process.cpu()? - hub_settled, fleet.cpu()? - agents_settled);
     let idle = since.elapsed();
-    let after_idle = hub.memory()?;
+    let after_idle = hub.process.memory()?;
     let lost = links.difference(&ready(&mut operator, agents).await?).count();
     ensure!(
         lost == 0,
         "{lost} of {agents} links were lost while nothing happened"
     );
 
-    let calls = call_some(ports.clients, agents, args.calls).await?;
+    let calls = call_some(hub.ports.clients, agents, args.calls).await?;
     progress("the agents leave");
     let left = Instant::now();
     let (ended, left) = tokio::join!(fleet.end(LEAVE_PATIENCE), none_left(&mut operator, left));
     ended?;
     let left = left?;
-    let refused =
-        fs::read_to_string(&hub_log).with_context(|| format!("cannot read {}", hub_log.display()))?;
     Ok(Sample {
         agents,
         half,
         most,
         all,
-        refused: refused
-            .lines()
-            .filter(|line| line.contains("too many handshakes"))
-            .count(),
+        refused: hub.refused()?,
         hub_cpu,
         agents_cpu,
         before,
@@ -299,9 +231,4 @@ async fn none_left(operator: &mut Operator, since: Instant) -> anyhow::Result<Du
         );
         tokio::time::sleep(POLL).await;
     }
-}
-
-pub(crate) fn progress(what: &str) {
-    // Nobody is left to be told that standard error is closed.
-    let _ = writeln!(std::io::stderr(), "{what}");
 }

@@ -4,6 +4,7 @@
 mod compare;
 mod congestion;
 mod fleet;
+mod ground;
 mod kills;
 #[cfg(target_os = "linux")]
 mod lab;

@@ -4,24 +4,17 @@
 //! on the same ports, and is asked how many agents it has until it has all of them.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
-use std::fs;
 use std::io::{self, Write};
-use std::num::{NonZeroU32, NonZeroUsize};
-use std::path::{Path, PathBuf};
+use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
-use adit_bench::certificates;
 use adit_bench::figure::Figure;
 use adit_bench::machine::Machine;
-use adit_bench::open_files;
-use adit_transport::Congestion;
-use anyhow::{Context as _, ensure};
+use anyhow::ensure;
 
-use crate::fleet::{EACH_CERTIFICATE, FILES_OF_EACH, LEAVE_PATIENCE, NO_HUGE_PAGES, OTHER_FILES, progress};
-use crate::node::{Begun, HubPorts, agent_id};
+use crate::ground::{self, Ground, GroundArgs, HubProcess, LEAVE_PATIENCE, progress};
+use crate::node::HubPorts;
 use crate::operator::Operator;
-use crate::processes::Process;
 
 /// How often the hub is asked how many agents it has.
 const POLL: Duration = Duration::from_millis(20);
@@ -46,18 +39,8 @@ pub(crate) struct StormArgs {
     /// How long there is no hub after one was killed
     #[arg(long, value_parser = humantime::parse_duration, default_value = "1s")]
     down: Duration,
-    /// Threads of the hub: 1 is tokio's current-thread runtime
-    #[arg(long, default_value = "1")]
-    workers: NonZeroUsize,
-    /// Threads of the agents' process
-    #[arg(long, default_value = "1")]
-    agent_workers: NonZeroUsize,
-    /// Congestion controller of the links' two ends: bbr, cubic or newreno
-    #[arg(long, default_value_t)]
-    congestion: Congestion,
-    /// A folder for the logs of hubs and agents, which are not kept otherwise
-    #[arg(long, value_name = "DIR")]
-    logs: Option<PathBuf>,
+    #[command(flatten)]
+    ground: GroundArgs,
 }
 
 /// How a hub goes.
@@ -81,115 +64,51 @@ struct Return {
     refused: usize,
 }
 
-struct Lab<'a> {
-    args: &'a StormArgs,
-    certs: &'a Path,
-    logs: &'a Path,
-    hubs: u32,
-}
-
 /// Measures and reports, on standard output; progress goes to standard error. Fails where an agent does not come back.
 pub(crate) fn run(args: &StormArgs) -> anyhow::Result<()> {
-    let agents = args.agents.get();
-    open_files::allow(u64::from(agents) * FILES_OF_EACH + OTHER_FILES)?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("cannot start the runtime")?;
     let machine = Machine::describe();
-    let files = tempfile::tempdir().context("cannot make a temporary directory for the certificates")?;
-    progress(&format!("issuing {agents} certificates"));
-    let ids = (0..agents).map(agent_id).collect::<anyhow::Result<Vec<_>>>()?;
-    certificates::make_for(files.path(), ids)?;
-    let logs = args.logs.as_deref().unwrap_or(files.path());
-    fs::create_dir_all(logs).with_context(|| format!("cannot make {}", logs.display()))?;
-    let lab = Lab {
-        args,
-        certs: files.path(),
-        logs,
-        hubs: 0,
-    };
-    let returns = runtime.block_on(lab.measure())?;
-    report(&mut io::stdout().lock(), &machine, args, &returns)?;
-    Ok(())
+    let ground = Ground::new(&args.ground, args.agents.get())?;
+    let returns = ground::block_on(measure(args, &ground))??;
+    Ok(report(&mut io::stdout().lock(), &machine, args, &returns)?)
 }
 
-impl Lab<'_> {
-    async fn measure(mut self) -> anyhow::Result<Vec<Return>> {
-        let agents = self.args.agents.get();
-        let mut hub = self.hub(None)?;
-        let ports: HubPorts = hub.hear(Duration::ZERO).await?;
-        progress(&format!("starting {agents} agents"));
-        let these = [
-            format!("--hub={}", ports.agents),
-            format!("--agents={agents}"),
-            "--over=0s".to_owned(),
-        ];
-        let fleet = self.node("fleet", self.args.agent_workers, &these);
-        let log = self.logs.join("agents.log");
-        let mut fleet = Process::start_logging(fleet, &[NO_HUGE_PAGES], &log)?;
-        let _: Begun = fleet.hear(EACH_CERTIFICATE * agents).await?;
-        arrivals(&ports, agents).await?;
-        let mut returns = Vec::new();
-        for way in [Way::Drained, Way::Killed] {
-            progress(&format!(
-                "all are attached; the hub is {} after {:?}",
-                way.name(),
-                self.args.idle
-            ));
-            tokio::time::sleep(self.args.idle).await;
-            let gone = Instant::now();
-            match way {
-                Way::Drained => hub.end(Duration::ZERO).await?,
-                Way::Killed => {
-                    hub.kill().await?;
-                    tokio::time::sleep(self.args.down).await;
-                }
+async fn measure(args: &StormArgs, ground: &Ground<'_>) -> anyhow::Result<Vec<Return>> {
+    let agents = args.agents.get();
+    let mut hub = ground.draining_hub("hub-1.log", None).await?;
+    let fleet = ground.agents(&hub.ports, agents, Duration::ZERO).await?;
+    arrivals(&hub.ports, agents).await?;
+    let mut returns = Vec::new();
+    for (way, log) in [(Way::Drained, "hub-2.log"), (Way::Killed, "hub-3.log")] {
+        progress(&format!(
+            "all are attached; the hub is {} after {:?}",
+            way.name(),
+            args.idle
+        ));
+        tokio::time::sleep(args.idle).await;
+        let HubProcess {
+            mut process, ports, ..
+        } = hub;
+        let gone = Instant::now();
+        match way {
+            Way::Drained => process.end(Duration::ZERO).await?,
+            Way::Killed => {
+                process.kill().await?;
+                tokio::time::sleep(args.down).await;
             }
-            hub = self.hub(Some(&ports))?;
-            let _: HubPorts = hub.hear(Duration::ZERO).await?;
-            let down = gone.elapsed();
-            let (arrivals, carriers) = arrivals(&ports, agents).await?;
-            returns.push(Return {
-                way,
-                down,
-                arrivals,
-                carriers,
-                refused: self.refused()?,
-            });
         }
-        fleet.end(LEAVE_PATIENCE).await?;
-        Ok(returns)
+        hub = ground.draining_hub(log, Some(&ports)).await?;
+        let down = gone.elapsed();
+        let (arrivals, carriers) = arrivals(&ports, agents).await?;
+        returns.push(Return {
+            way,
+            down,
+            arrivals,
+            carriers,
+            refused: hub.refused()?,
+        });
     }
-
-    /// The next hub, with a log of its own.
-    fn hub(&mut self, at: Option<&HubPorts>) -> anyhow::Result<Process> {
-        let mut more = vec!["--drain".to_owned()];
-        if let Some(at) = at {
-            more.push(format!("--at={}", serde_json::to_string(at)?));
-        }
-        self.hubs += 1;
-        let hub = self.node("hub", self.args.workers, &more);
-        Process::start_logging(hub, &[], &self.hub_log())
-    }
-
-    fn hub_log(&self) -> PathBuf {
-        self.logs.join(format!("hub-{}.log", self.hubs))
-    }
-
-    fn refused(&self) -> anyhow::Result<usize> {
-        let log = self.hub_log();
-        let text = fs::read_to_string(&log).with_context(|| format!("cannot read {}", log.display()))?;
-        Ok(text.matches("too many handshakes").count())
-    }
-
-    fn node(&self, role: &str, workers: NonZeroUsize, more: &[String]) -> Vec<OsString> {
-        let mut all: Vec<OsString> = vec![format!("--workers={workers}").into(), role.into()];
-        all.push(format!("--congestion={}", self.args.congestion).into());
-        all.extend(["--certs".into(), self.certs.into()]);
-        all.extend(more.iter().map(OsString::from));
-        all
-    }
+    fleet.end(LEAVE_PATIENCE).await?;
+    Ok(returns)
 }
 
 /// Asks a hub how many agents it has until it has all, and in the end what their links run over.
@@ -272,10 +191,10 @@ fn report(out: &mut impl Write, machine: &Machine, args: &StormArgs, returns: &[
         "- one process for the hub (workers: {}) and one for all {} agents (workers: {}), each with a link of its own, mutual \
          TLS 1.3, {}, idle for {:?} before\n\
          - times from the moment when the new hub listens\n",
-        args.workers,
+        args.ground.workers,
         Figure(agents.into()),
-        args.agent_workers,
-        args.congestion,
+        args.ground.agent_workers,
+        args.ground.congestion,
         args.idle
     )?;
     writeln!(

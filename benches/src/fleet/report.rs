@@ -21,7 +21,7 @@ pub(super) fn write(
         "- one process for the hub (workers: {}) and one for all agents (workers: {}), each agent with a QUIC link of its \
          own, mutual TLS 1.3, {}; the first dials at once and the last {:?} later\n\
          - idle from {SETTLE:?} after the last was attached\n",
-        args.workers, args.agent_workers, args.congestion, args.over
+        args.ground.workers, args.ground.agent_workers, args.ground.congestion, args.over
     )?;
     coming(out, samples)?;
     memory(out, samples)?;
