@@ -17,7 +17,8 @@ use adit_bench::workload::Workload;
 use anyhow::Context as _;
 use clap::Args;
 
-use crate::lab::{Lab, LinkArgs, Plan, Sample, Variant, enter, percent, ping};
+use crate::inside::enter;
+use crate::lab::{Lab, LinkArgs, NEEDS, Plan, Sample, Variant, percent, ping};
 
 /// What was measured so far, one measurement a line.
 const SAMPLES: &str = "samples.jsonl";
@@ -70,7 +71,7 @@ pub(crate) fn run(args: &CompareArgs) -> anyhow::Result<()> {
         return Err(exists(&out));
     }
     let left = format!("{} has what was measured before", out.join(SAMPLES).display());
-    enter(&left, |folder| {
+    enter(&NEEDS, &left, |folder| {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;

@@ -4,7 +4,6 @@
 //! them, whether they are of UDP or TCP. Nothing on the machine is changed, and nothing of the lab outlives the command.
 
 mod ends;
-mod inside;
 mod link;
 mod link_args;
 mod measure;
@@ -24,12 +23,21 @@ use adit_bench::workload::Workload;
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use inside::enter;
+use crate::inside::{Needs, enter};
+
 pub(crate) use link_args::{LinkArgs, percent};
 pub(crate) use measure::Lab;
 pub(crate) use plan::{Plan, Point};
 pub(crate) use results::{Merged, Sample, tables, title, told};
 pub(crate) use variant::Variant;
+
+/// What the lab needs of the machine.
+pub(crate) const NEEDS: Needs = Needs {
+    who: "the lab",
+    tools: &[],
+    tun: true,
+    trial: &["ip", "link", "set", "lo", "up"],
+};
 
 /// Arguments of `adit-bench lab`.
 #[derive(Debug, Args)]
@@ -72,7 +80,7 @@ pub(crate) struct Ping {
 
 /// Measures, and prints tables.
 pub(crate) fn run(args: &LabArgs) -> anyhow::Result<()> {
-    enter("what was measured is above", |folder| {
+    enter(&NEEDS, "what was measured is above", |folder| {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;

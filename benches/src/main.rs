@@ -5,10 +5,14 @@ mod compare;
 mod congestion;
 mod fleet;
 mod ground;
+#[cfg(target_os = "linux")]
+mod inside;
 mod kills;
 #[cfg(target_os = "linux")]
 mod lab;
 mod loopback;
+#[cfg(target_os = "linux")]
+mod namespace;
 mod node;
 mod operator;
 mod processes;

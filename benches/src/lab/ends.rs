@@ -1,11 +1,9 @@
 //! The two ends of the link: a network namespace each, with nothing in it but loopback and the link's device.
 
-use std::fs::{self, File};
+use std::ffi::OsString;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
-use std::os::fd::AsFd as _;
 use std::path::Path;
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -13,14 +11,11 @@ use std::time::{Duration, Instant};
 
 use adit_bench::latencies::Latencies;
 use anyhow::{Context as _, bail};
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use tun_rs::{DeviceBuilder, Layer, SyncDevice};
 
-use super::inside::in_namespace_of;
 use super::link::Conditions;
 use super::wire::{Traffic, Wire};
-use crate::node::Begun;
-use crate::processes::Process;
+use crate::namespace::{Namespace, get, quiet, set};
 
 /// The hub's end. Clients are beside it.
 pub(crate) const HUB: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
@@ -46,36 +41,25 @@ const PING_TIMEOUT: Duration = Duration::from_secs(2);
 /// Both, and the link.
 #[derive(Debug)]
 pub(crate) struct Ends {
-    /// The agent's namespace, and the process that keeps it.
-    namespace: File,
-    keeper: u32,
-    _keeper: Process,
+    /// The agent's.
+    far: Namespace,
     wire: Wire,
 }
 
 impl Ends {
     /// This process's namespace is the hub's end.
     pub(crate) async fn join(conditions: Conditions, seed: u64, folder: &Path) -> anyhow::Result<Self> {
-        let apart = ["unshare", "--net", "--"].map(Into::into);
-        let log = folder.join("agent-end.log");
-        let mut keeper = Process::start_after(&apart, ["--workers", "1", "keeper"], &log)?;
-        let _: Begun = keeper.hear(Duration::ZERO).await?;
-        let pid = keeper.pid()?;
-        let path = format!("/proc/{pid}/ns/net");
-        let namespace = File::open(&path).with_context(|| format!("cannot open {path}"))?;
-        let near = furnish(HUB)?;
-        let far = within(&namespace, || furnish(AGENT))?;
+        let far = Namespace::beside(&folder.join("agent-end.log")).await?;
+        let devices = [furnish(HUB)?, far.within(|| furnish(AGENT))?];
         Ok(Self {
-            namespace,
-            keeper: pid,
-            _keeper: keeper,
-            wire: Wire::join([near, far], conditions, seed)?,
+            far,
+            wire: Wire::join(devices, conditions, seed)?,
         })
     }
 
     /// What stands before a command that runs at the agent's end.
-    pub(crate) fn at_agent(&self) -> Vec<std::ffi::OsString> {
-        in_namespace_of(self.keeper)
+    pub(crate) fn at_agent(&self) -> Vec<OsString> {
+        self.far.before()
     }
 
     /// From now on the link is another; what is under way is lost.
@@ -91,14 +75,14 @@ impl Ends {
     /// TCP's congestion controller at both ends, from the next connection on.
     pub(crate) fn set_tcp(&self, controller: &str) -> anyhow::Result<()> {
         set_tcp(controller)?;
-        within(&self.namespace, || set_tcp(controller))
+        self.far.within(|| set_tcp(controller))
     }
 
     /// Round-trip times of small packets while nothing else is on the link, and how many of them were lost.
     pub(crate) fn ping(&self) -> anyhow::Result<(Latencies, u32)> {
-        let far = within(&self.namespace, || {
-            UdpSocket::bind((AGENT, 0)).context("cannot bind at the agent's end")
-        })?;
+        let far = self
+            .far
+            .within(|| UdpSocket::bind((AGENT, 0)).context("cannot bind at the agent's end"))?;
         let near = UdpSocket::bind((HUB, 0)).context("cannot bind at the hub's end")?;
         near.connect(far.local_addr()?)?;
         far.set_read_timeout(Some(PING_EVERY))?;
@@ -152,35 +136,9 @@ fn echo(socket: &UdpSocket, over: &AtomicBool) {
     }
 }
 
-/// Does something in another network namespace: only the thread that does it is there.
-fn within<T: Send>(namespace: &File, what: impl FnOnce() -> anyhow::Result<T> + Send) -> anyhow::Result<T> {
-    thread::scope(|scope| {
-        let there = scope.spawn(|| {
-            move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
-                .context("cannot enter the network namespace of the agent's end")?;
-            what()
-        });
-        there
-            .join()
-            .unwrap_or_else(|_| bail!("the thread at the agent's end panicked"))
-    })
-}
-
 /// Makes the namespace of this thread an end of the link.
 fn furnish(address: Ipv4Addr) -> anyhow::Result<SyncDevice> {
-    // What the kernel itself sends there would take the places of packets that are measured.
-    set_if_there("net/ipv6/conf/all/disable_ipv6", "1")?;
-    set_if_there("net/ipv6/conf/default/disable_ipv6", "1")?;
-    // What TCP learned of the link before must not help or hinder the next measurement.
-    set("net/ipv4/tcp_no_metrics_save", "1")?;
-    let up = Command::new("ip").args(["link", "set", "lo", "up"]).output();
-    let up = up.context("cannot start ip")?;
-    if !up.status.success() {
-        bail!(
-            "`ip link set lo up`: {}",
-            String::from_utf8_lossy(&up.stderr).trim()
-        );
-    }
+    quiet()?;
     let device = DeviceBuilder::new()
         .name("link")
         .layer(Layer::L3)
@@ -215,22 +173,4 @@ fn set_tcp(controller: &str) -> anyhow::Result<()> {
         bail!("the TCP congestion controller was set to {controller}, and is {read}");
     }
     Ok(())
-}
-
-fn set_if_there(name: &str, value: &str) -> anyhow::Result<()> {
-    if Path::new("/proc/sys").join(name).exists() {
-        set(name, value)?;
-    }
-    Ok(())
-}
-
-fn set(name: &str, value: &str) -> anyhow::Result<()> {
-    let path = Path::new("/proc/sys").join(name);
-    fs::write(&path, value).with_context(|| format!("cannot write {value:?} to {}", path.display()))
-}
-
-fn get(name: &str) -> anyhow::Result<String> {
-    let path = Path::new("/proc/sys").join(name);
-    let value = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    Ok(value.trim().to_owned())
 }

@@ -1,10 +1,10 @@
-//! Where the lab lives: namespaces of networks and processes that end with it, however it ends.
+//! Where a measurement has networks of its own: namespaces of networks and processes that end with it, however it ends.
 //!
 //! The command starts itself once more under `unshare`, as the first process of a process namespace: when that one is gone
 //! the kernel ends all others in it, and with the last process in a network namespace its devices are gone. It ends with its
 //! standard input, which the command outside holds, and is killed with `unshare`.
 
-use std::ffi::OsString;
+use std::ffi::OsStr;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
@@ -17,6 +17,19 @@ use tempfile::TempDir;
 use tokio::process::Command;
 use tokio::signal::unix::{SignalKind, signal};
 
+/// What a measurement needs of the machine.
+#[derive(Debug)]
+pub(crate) struct Needs {
+    /// Who needs it, as messages begin.
+    pub(crate) who: &'static str,
+    /// Commands beside those that make namespaces, and the packages that have them.
+    pub(crate) tools: &'static [(&'static str, &'static str)],
+    /// TUN devices.
+    pub(crate) tun: bool,
+    /// A command that works inside if all the rest will.
+    pub(crate) trial: &'static [&'static str],
+}
+
 /// Set for the process inside: a folder for its files.
 const FOLDER: &str = "ADIT_BENCH_LAB_FOLDER";
 
@@ -26,7 +39,7 @@ const ENDED: &str = "ended";
 /// The device that makes devices.
 const TUN: &str = "/dev/net/tun";
 
-/// The commands that are needed, and the packages that have them.
+/// The commands that are always needed, and the packages that have them.
 const TOOLS: [(&str, &str); 3] = [
     ("unshare", "util-linux"),
     ("nsenter", "util-linux"),
@@ -50,23 +63,26 @@ const WAYS: [&[&str]; 2] = [
 /// How long the process inside may take to end when it is told to.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Runs `lab` inside, where it is given a folder for its files. `left` says what an interrupted run leaves on purpose.
-pub(crate) fn enter(left: &str, lab: impl FnOnce(&Path) -> anyhow::Result<()>) -> anyhow::Result<()> {
+/// Runs `measure` inside, where it is given a folder for its files. `left` says what an interrupted run leaves on purpose.
+pub(crate) fn enter(
+    needs: &Needs,
+    left: &str,
+    measure: impl FnOnce(&Path) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
     match std::env::var_os(FOLDER) {
         Some(folder) => {
             let folder = PathBuf::from(folder);
             end_with_input(folder.clone())?;
-            let measured = lab(&folder);
-            fs::write(folder.join(ENDED), "").context("cannot write to the lab's temporary directory")?;
+            let measured = measure(&folder);
+            fs::write(folder.join(ENDED), "").context("cannot write to the temporary directory")?;
             measured
         }
-        None => {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()?;
-            runtime.block_on(outside(left))
-        }
+        None => runtime()?.block_on(outside(needs, left)),
     }
+}
+
+fn runtime() -> io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
 }
 
 /// Ends this process, and with it all inside, as soon as the one outside does.
@@ -86,11 +102,9 @@ fn end_with_input(folder: PathBuf) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn outside(left: &str) -> anyhow::Result<()> {
-    missing_tools(std::env::var_os("PATH").as_deref())?;
-    tun(Path::new(TUN))?;
-    let way = way().await?;
-    let folder = tempfile::tempdir().context("cannot make a temporary directory for the lab")?;
+async fn outside(needs: &Needs, left: &str) -> anyhow::Result<()> {
+    let way = way_of(needs).await?;
+    let folder = tempfile::tempdir().context("cannot make a temporary directory")?;
     let program = std::env::current_exe().context("cannot find this program's file")?;
     // In a group of its own: what is typed at the terminal is for this process, which ends the other one.
     let mut inside = Command::new("unshare")
@@ -109,7 +123,7 @@ async fn outside(left: &str) -> anyhow::Result<()> {
     let mut interrupts = signal(SignalKind::interrupt())?;
     let mut terminations = signal(SignalKind::terminate())?;
     let name = tokio::select! {
-        status = inside.wait() => return ended(status.context("cannot wait for unshare")?, folder),
+        status = inside.wait() => return ended(needs.who, status.context("cannot wait for unshare")?, folder),
         _ = interrupts.recv() => "interrupted",
         _ = terminations.recv() => "terminated",
     };
@@ -118,33 +132,44 @@ async fn outside(left: &str) -> anyhow::Result<()> {
         let killed = inside.kill().await;
         killed.context("cannot kill unshare")?;
     }
-    bail!("{name}: the lab's processes, devices and network namespaces are gone; {left}")
+    bail!(
+        "{name}: the processes, devices and network namespaces of {} are gone; {left}",
+        needs.who
+    )
 }
 
-fn ended(status: ExitStatus, folder: TempDir) -> anyhow::Result<()> {
+fn ended(who: &str, status: ExitStatus, folder: TempDir) -> anyhow::Result<()> {
     // `unshare` does not always say that what it started was killed.
     let by_itself = folder.path().join(ENDED).exists();
-    folder
-        .close()
-        .context("cannot remove the lab's temporary directory")?;
+    folder.close().context("cannot remove the temporary directory")?;
     match status.code() {
         Some(0) => Ok(()),
         Some(code) if by_itself => std::process::exit(code),
-        _ => bail!("the lab was killed ({status}): its processes, devices and network namespaces are gone"),
+        _ => bail!("{who} was killed ({status}): its processes, devices and network namespaces are gone"),
     }
 }
 
-fn missing_tools(path: Option<&std::ffi::OsStr>) -> anyhow::Result<()> {
+/// What makes the namespaces, where there is all that is needed.
+async fn way_of(needs: &Needs) -> anyhow::Result<&'static [&'static str]> {
+    missing_tools(needs, std::env::var_os("PATH").as_deref())?;
+    if needs.tun {
+        tun(needs.who, Path::new(TUN))?;
+    }
+    way(needs).await
+}
+
+fn missing_tools(needs: &Needs, path: Option<&OsStr>) -> anyhow::Result<()> {
     let folders: Vec<PathBuf> = path.map(std::env::split_paths).into_iter().flatten().collect();
-    for (tool, package) in TOOLS {
+    for (tool, package) in TOOLS.iter().chain(needs.tools) {
         if !folders.iter().any(|folder| folder.join(tool).is_file()) {
-            bail!("the lab needs the command `{tool}`, and there is none on the PATH: install {package}");
+            let who = needs.who;
+            bail!("{who} needs the command `{tool}`, and there is none on the PATH: install {package}");
         }
     }
     Ok(())
 }
 
-fn tun(device: &Path) -> anyhow::Result<()> {
+fn tun(who: &str, device: &Path) -> anyhow::Result<()> {
     let Err(error) = OpenOptions::new().read(true).write(true).open(device) else {
         return Ok(());
     };
@@ -154,19 +179,20 @@ fn tun(device: &Path) -> anyhow::Result<()> {
     };
     Err(error).with_context(|| {
         format!(
-            "the lab needs TUN devices, and {} cannot be opened: {remedy}",
+            "{who} needs TUN devices, and {} cannot be opened: {remedy}",
             device.display()
         )
     })
 }
 
 /// The first way that works, tried with a command that does nothing.
-async fn way() -> anyhow::Result<&'static [&'static str]> {
+async fn way(needs: &Needs) -> anyhow::Result<&'static [&'static str]> {
     let mut said = Vec::new();
     for way in WAYS {
         let tried = Command::new("unshare")
             .args(way)
-            .args(["--", "ip", "link", "set", "lo", "up"])
+            .arg("--")
+            .args(needs.trial)
             .stdin(Stdio::null())
             .kill_on_drop(true)
             .output();
@@ -181,21 +207,13 @@ async fn way() -> anyhow::Result<&'static [&'static str]> {
         said.push(format!("`unshare {}`: {stderr}", way.join(" ")));
     }
     bail!(
-        "the lab needs namespaces of networks and processes, and can make none here:\n  {}\nRun as root; or let people \
+        "{} needs namespaces of networks and processes, and can make none here:\n  {}\nRun as root; or let people \
          have namespaces of their own (sysctl kernel.unprivileged_userns_clone=1, \
          kernel.apparmor_restrict_unprivileged_userns=0); in a container, give it --privileged, or --cap-add SYS_ADMIN \
          --cap-add NET_ADMIN --device /dev/net/tun. A kernel without CONFIG_NET_NS cannot run it",
+        needs.who,
         said.join("\n  ")
     )
-}
-
-/// What stands before a command so that it runs in the network namespace of this process.
-pub(crate) fn in_namespace_of(pid: u32) -> Vec<OsString> {
-    vec![
-        "nsenter".into(),
-        format!("--net=/proc/{pid}/ns/net").into(),
-        "--".into(),
-    ]
 }
 
 #[cfg(test)]
@@ -204,10 +222,17 @@ mod tests {
 
     use super::*;
 
+    const NEEDS: Needs = Needs {
+        who: "the test",
+        tools: &[("tc", "iproute2")],
+        tun: true,
+        trial: &[],
+    };
+
     #[test]
     fn what_is_missing_is_named_with_what_to_do() {
         let empty = tempfile::tempdir().unwrap();
-        let error = missing_tools(Some(empty.path().as_os_str()))
+        let error = missing_tools(&NEEDS, Some(empty.path().as_os_str()))
             .unwrap_err()
             .to_string();
         assert!(
@@ -216,7 +241,7 @@ mod tests {
         );
         fs::write(empty.path().join("unshare"), "").unwrap();
         fs::write(empty.path().join("nsenter"), "").unwrap();
-        let error = missing_tools(Some(empty.path().as_os_str()))
+        let error = missing_tools(&NEEDS, Some(empty.path().as_os_str()))
             .unwrap_err()
             .to_string();
         assert!(
@@ -224,16 +249,21 @@ mod tests {
             "{error}"
         );
         fs::write(empty.path().join("ip"), "").unwrap();
-        missing_tools(Some(empty.path().as_os_str())).unwrap();
-        assert!(missing_tools(None).is_err());
+        let error = missing_tools(&NEEDS, Some(empty.path().as_os_str()))
+            .unwrap_err()
+            .to_string();
+        assert!(error.starts_with("the test needs the command `tc`"), "{error}");
+        fs::write(empty.path().join("tc"), "").unwrap();
+        missing_tools(&NEEDS, Some(empty.path().as_os_str())).unwrap();
+        assert!(missing_tools(&NEEDS, None).is_err());
 
         let device = empty.path().join("tun");
-        let error = tun(&device).unwrap_err().to_string();
+        let error = tun(NEEDS.who, &device).unwrap_err().to_string();
         assert!(
             error.contains("modprobe tun") && error.contains("--device"),
             "{error}"
         );
         fs::write(&device, "").unwrap();
-        tun(&device).unwrap();
+        tun(NEEDS.who, &device).unwrap();
     }
 }
