@@ -20,23 +20,23 @@ pub fn make(directory: &Path) -> anyhow::Result<()> {
     make_for(directory, [AGENT.parse()?])
 }
 
-/// Makes a CA, and a certificate for a hub at this address and for the agent.
-///
-/// # Errors
-/// A file cannot be written.
-pub fn make_at(directory: &Path, hub: IpAddr) -> anyhow::Result<()> {
-    issue(directory, hub, [AGENT.parse()?])
-}
-
 /// Makes a CA, and certificates for a hub at 127.0.0.1 and for these agents.
 ///
 /// # Errors
 /// A file cannot be written.
 pub fn make_for(directory: &Path, agents: impl IntoIterator<Item = AgentId>) -> anyhow::Result<()> {
-    issue(directory, Ipv4Addr::LOCALHOST.into(), agents)
+    make_at(directory, Ipv4Addr::LOCALHOST.into(), agents)
 }
 
-fn issue(directory: &Path, hub: IpAddr, agents: impl IntoIterator<Item = AgentId>) -> anyhow::Result<()> {
+/// Makes a CA, and certificates for a hub at this address and for these agents.
+///
+/// # Errors
+/// A file cannot be written.
+pub fn make_at(
+    directory: &Path,
+    hub: IpAddr,
+    agents: impl IntoIterator<Item = AgentId>,
+) -> anyhow::Result<()> {
     let directory = Directory::new(directory);
     let validity = Validity::days(NonZeroU16::MIN);
     let authority = Authority::create(&"adit".parse::<TrustDomain>()?, validity)?;

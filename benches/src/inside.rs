@@ -81,6 +81,14 @@ pub(crate) fn enter(
     }
 }
 
+/// Why [`enter`] would come to nothing on this machine, if it would. Inside, nothing is in the way.
+pub(crate) fn check(needs: &Needs) -> anyhow::Result<()> {
+    if std::env::var_os(FOLDER).is_none() {
+        runtime()?.block_on(way_of(needs))?;
+    }
+    Ok(())
+}
+
 fn runtime() -> io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()
 }

@@ -2,7 +2,7 @@
 //!
 //! * [`echo`]: the service that is called;
 //! * [`lossy`]: a path that delays and loses packets;
-//! * [`load`], [`open_loop`] and [`workload`]: who calls it;
+//! * [`load`], [`open_loop`] and [`workload`]: who calls it; [`handshakes`]: links that come and go;
 //! * [`latencies`] and [`agreement`]: how long it took, and whether what clients were told of it is true;
 //! * [`certificates`]: for the ends of a link;
 //! * [`cpu`], [`memory`] and [`machine`]: what it cost, and where; [`open_files`]: whether the system lets it;
@@ -13,6 +13,7 @@ pub mod certificates;
 pub mod cpu;
 pub mod echo;
 pub mod figure;
+pub mod handshakes;
 pub mod latencies;
 pub mod load;
 pub mod lossy;

@@ -31,7 +31,7 @@ pub const PAYLOAD: usize = 100;
 pub const MESSAGE: u32 = 64 << 10;
 
 /// How long the load runs before it is measured: caches, congestion windows and path MTU settle.
-const WARM_UP: Duration = Duration::from_millis(500);
+pub(crate) const WARM_UP: Duration = Duration::from_millis(500);
 
 /// What is called, and how.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,6 +67,16 @@ pub struct Latency {
     pub p90: Duration,
     /// Ninety-nine of a hundred are faster.
     pub p99: Duration,
+}
+
+impl Latency {
+    pub(crate) fn of(latencies: &Latencies) -> Self {
+        Self {
+            p50: latencies.at(0.5),
+            p90: latencies.at(0.9),
+            p99: latencies.at(0.99),
+        }
+    }
 }
 
 impl Outcome {
@@ -145,11 +155,7 @@ impl Client {
         Ok(Outcome {
             count: latencies.count(),
             elapsed: time,
-            latency: Some(Latency {
-                p50: latencies.at(0.5),
-                p90: latencies.at(0.9),
-                p99: latencies.at(0.99),
-            }),
+            latency: Some(Latency::of(&latencies)),
             cpu,
         })
     }
@@ -224,7 +230,7 @@ async fn receive_until(messages: &mut Streaming<Payload>, until: Instant) -> any
 }
 
 /// Processor time since a moment.
-struct Window {
+pub(crate) struct Window {
     used: Duration,
 }
 
@@ -235,13 +241,13 @@ impl Window {
         })
     }
 
-    async fn wait(from: Instant, begin: impl FnOnce()) -> anyhow::Result<Self> {
+    pub(crate) async fn wait(from: Instant, begin: impl FnOnce()) -> anyhow::Result<Self> {
         tokio::time::sleep_until(from.into()).await;
         begin();
         Self::open()
     }
 
-    fn cpu(&self) -> anyhow::Result<Duration> {
+    pub(crate) fn cpu(&self) -> anyhow::Result<Duration> {
         Ok(cpu::used_by_self()?.saturating_sub(self.used))
     }
 }

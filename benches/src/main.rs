@@ -10,6 +10,7 @@ mod inside;
 mod kills;
 #[cfg(target_os = "linux")]
 mod lab;
+#[cfg(target_os = "linux")]
 mod loopback;
 #[cfg(target_os = "linux")]
 mod namespace;
@@ -37,7 +38,8 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Calls through hub and agent beside direct calls, all on this machine
+    /// Calls through hub and agent by each carrier beside direct calls, all on this machine
+    #[cfg(target_os = "linux")]
     Loopback(loopback::LoopbackArgs),
     /// Congestion controllers on links that lose packets
     Congestion(congestion::CongestionArgs),
@@ -61,6 +63,7 @@ enum Command {
 fn main() -> ExitCode {
     let Arguments { command } = Arguments::parse();
     let ended = match command {
+        #[cfg(target_os = "linux")]
         Command::Loopback(args) => loopback::run(&args),
         Command::Congestion(args) => congestion::run(&args),
         Command::Fleet(args) => fleet::run(&args),

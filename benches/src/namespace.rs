@@ -37,6 +37,11 @@ impl Namespace {
         })
     }
 
+    /// The process that keeps it.
+    pub(crate) fn keeper(&self) -> u32 {
+        self.keeper
+    }
+
     /// What stands before a command that runs there.
     pub(crate) fn before(&self) -> Vec<OsString> {
         vec![

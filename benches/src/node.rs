@@ -16,8 +16,10 @@ use std::time::Duration;
 use adit_agent::{Agent, HubAddress, Label, Upstream, UpstreamAddr, UpstreamTls};
 use adit_bench::certificates::{self, AGENT};
 use adit_bench::echo;
+use adit_bench::handshakes;
 use adit_bench::load::{self, CONNECTION_WINDOW, Load, STREAM_WINDOW};
 use adit_bench::workload::{self, Workload};
+use adit_certs::AgentId;
 use adit_hub::Hub;
 use adit_transport::{Carrier, Congestion, Tuning};
 use anyhow::Context as _;
@@ -75,6 +77,8 @@ struct HubNode {
 #[derive(Debug, Subcommand)]
 enum PlainRole {
     Agent {
+        #[arg(long, default_value = AGENT)]
+        id: AgentId,
         #[arg(long)]
         certs: PathBuf,
         #[arg(long)]
@@ -89,18 +93,40 @@ enum PlainRole {
         #[arg(long)]
         label: Option<Label>,
     },
-    Server,
+    Server {
+        /// Where it can be reached
+        #[arg(long, default_value_t = Ipv4Addr::LOCALHOST.into())]
+        listen: IpAddr,
+    },
     /// A process that keeps its namespaces
     Keeper,
     Upstream(upstream::UpstreamNode),
     Load {
         #[arg(long)]
         target: SocketAddr,
+        /// The agent that a hub is to give the calls to
+        #[arg(long, default_value = AGENT)]
+        agent: AgentId,
         #[arg(long)]
         seconds: f64,
         /// Calls at a time; left out, a download
         #[arg(long)]
         concurrency: Option<NonZeroUsize>,
+    },
+    /// Links that come and go
+    Handshakes {
+        #[arg(long)]
+        id: AgentId,
+        #[arg(long)]
+        certs: PathBuf,
+        #[arg(long)]
+        hub: SocketAddr,
+        #[arg(long)]
+        carrier: Carrier,
+        #[arg(long)]
+        at_a_time: NonZeroUsize,
+        #[arg(long)]
+        seconds: f64,
     },
     /// As `load`, on links where calls may fail
     Workload {
@@ -168,6 +194,7 @@ pub(crate) fn run(args: NodeArgs) -> anyhow::Result<()> {
 async fn be(role: PlainRole) -> anyhow::Result<()> {
     match role {
         PlainRole::Agent {
+            id,
             certs,
             congestion,
             hub,
@@ -175,13 +202,13 @@ async fn be(role: PlainRole) -> anyhow::Result<()> {
             upstream,
             label,
         } => {
-            let agent = Agent::builder(AGENT.parse()?, certificates::agent(&certs)?)
+            let agent = Agent::builder(id.clone(), certificates::agent_with_id(&certs, &id)?)
                 .hub(hub)
                 .carrier(carrier)
                 .tuning(tuning(congestion));
             serve_calls(agent, upstream, label).await
         }
-        PlainRole::Server => serve(Routes::new(echo::service())).await,
+        PlainRole::Server { listen } => serve(listen, Routes::new(echo::service())).await,
         PlainRole::Keeper => {
             say(&Begun)?;
             pending().await
@@ -189,6 +216,7 @@ async fn be(role: PlainRole) -> anyhow::Result<()> {
         PlainRole::Upstream(upstream) => upstream.run().await,
         PlainRole::Load {
             target,
+            agent,
             seconds,
             concurrency,
         } => {
@@ -198,7 +226,24 @@ async fn be(role: PlainRole) -> anyhow::Result<()> {
                 // Whoever reads this is gone if it fails, and so is this process in a moment.
                 let _ = say(&Begun);
             };
-            say(&load::run(load, target, AGENT.parse()?, time, begin).await?)
+            say(&load::run(load, target, agent.as_str().parse()?, time, begin).await?)
+        }
+        PlainRole::Handshakes {
+            id,
+            certs,
+            hub,
+            carrier,
+            at_a_time,
+            seconds,
+        } => {
+            let credentials = certificates::agent_with_id(&certs, &id)?;
+            let _kept = fleet::keep_offload_on();
+            let time = Duration::try_from_secs_f64(seconds)?;
+            let begin = || {
+                // As above.
+                let _ = say(&Begun);
+            };
+            say(&handshakes::run(carrier, hub, &credentials, at_a_time, time, begin).await?)
         }
         PlainRole::Workload {
             target,
@@ -277,10 +322,10 @@ async fn serve_calls(
 }
 
 /// A server with the windows that the hub has.
-async fn serve(services: Routes) -> anyhow::Result<()> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+async fn serve(listen: IpAddr, services: Routes) -> anyhow::Result<()> {
+    let listener = TcpListener::bind((listen, 0))
         .await
-        .context("cannot listen")?;
+        .with_context(|| format!("cannot listen at {listen}"))?;
     say(&listener.local_addr()?)?;
     let connections = TcpIncoming::from(listener).with_nodelay(Some(true));
     Server::builder()

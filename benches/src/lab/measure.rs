@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use adit_bench::certificates;
+use adit_bench::certificates::{self, AGENT};
 use adit_bench::workload::{Measured, Workload};
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
@@ -60,7 +60,7 @@ pub(crate) struct Carried {
 impl Lab {
     /// Certificates and logs are in `folder`.
     pub(crate) async fn build(folder: &Path, conditions: Conditions, seed: u64) -> anyhow::Result<Self> {
-        certificates::make_at(folder, IpAddr::V4(HUB))?;
+        certificates::make_at(folder, IpAddr::V4(HUB), [AGENT.parse()?])?;
         Ok(Self {
             ends: Ends::join(conditions, seed, folder).await?,
             folder: folder.to_owned(),

@@ -45,7 +45,7 @@ pub(crate) fn agent_id(number: u32) -> anyhow::Result<AgentId> {
 /// For each socket, quinn asks the kernel by an IPv6 socket of a moment whether it takes several packets at once. Where
 /// none else is there, the kernel patches its own code for that, on all processors, and once more when it is gone: a fifth
 /// of what a dial costs. Now there is one. A machine without IPv6 has nothing to patch.
-fn keep_offload_on() -> io::Result<(UdpSocket, UdpSocketState)> {
+pub(super) fn keep_offload_on() -> io::Result<(UdpSocket, UdpSocketState)> {
     let socket = UdpSocket::bind((Ipv6Addr::LOCALHOST, 0))?;
     let state = UdpSocketState::new((&socket).into())?;
     Ok((socket, state))

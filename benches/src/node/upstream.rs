@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,7 +35,7 @@ impl UpstreamNode {
             note(&log, &request)?;
             Ok(request)
         });
-        super::serve(Routes::new(service)).await
+        super::serve(Ipv4Addr::LOCALHOST.into(), Routes::new(service)).await
     }
 }
 
