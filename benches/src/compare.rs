@@ -18,10 +18,16 @@ use anyhow::Context as _;
 use clap::Args;
 
 use crate::inside::enter;
-use crate::lab::{Lab, LinkArgs, NEEDS, Plan, Sample, Variant, percent, ping};
+use crate::lab::{
+    Lab, LinkArgs, NEEDS, Plan, Sample, Variant, ensure_installed, installed_peers, peer_versions, percent,
+    ping, progress,
+};
 
 /// What was measured so far, one measurement a line.
 const SAMPLES: &str = "samples.jsonl";
+
+/// What is measured when nobody says it, beside other tunnels.
+const CARRIERS: [&str; 4] = ["quic/bounded", "tls/bbr", "websocket/bbr", "websocket/cubic"];
 
 /// Arguments of `adit-bench compare`.
 #[derive(Debug, Args)]
@@ -40,12 +46,10 @@ pub(crate) struct CompareArgs {
     rtt: Vec<Duration>,
     #[command(flatten)]
     link: LinkArgs,
-    /// Carriers with their congestion controllers
-    #[arg(
-        long,
-        value_delimiter = ',',
-        default_value = "quic/bounded,tls/bbr,websocket/bbr,websocket/cubic"
-    )]
+    /// Carriers, and other tunnels that are on the PATH, with their congestion controllers [default:
+    /// quic/bounded,tls/bbr,websocket/bbr,websocket/cubic and the first two that are there of
+    /// frp-quic,wstunnel/bbr,haproxy/bbr,rathole/bbr]
+    #[arg(long, value_delimiter = ',')]
     variants: Vec<Variant>,
     /// What clients do: open:RATE, sparse:RATE, closed:CONCURRENCY, down, up, mixed:RATE
     #[arg(long, value_delimiter = ',', default_value = "open,sparse,mixed")]
@@ -70,20 +74,21 @@ pub(crate) fn run(args: &CompareArgs) -> anyhow::Result<()> {
     if out.exists() {
         return Err(exists(&out));
     }
+    ensure_installed(&args.variants)?;
     let left = format!("{} has what was measured before", out.join(SAMPLES).display());
     enter(&NEEDS, &left, |folder| {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
-        runtime.block_on(compare(&args.plan(), &out, folder))
+        runtime.block_on(compare(&args.plan()?, &out, folder))
     })
 }
 
 async fn compare(plan: &Plan, out: &Path, folder: &Path) -> anyhow::Result<()> {
-    let machine = Machine::describe();
+    let machine = format!("{}{}", Machine::describe(), peer_versions(&plan.variants).await);
     let quiet = plan.quiet(plan.rtts.first().copied().unwrap_or_default());
     let lab = Lab::build(folder, quiet, plan.seed).await?;
-    plan.check(&lab)?;
+    plan.check(&lab).await?;
     // Only now is it likely that there will be something to write.
     make(out)?;
     let mut pings = Vec::new();
@@ -98,7 +103,7 @@ async fn compare(plan: &Plan, out: &Path, folder: &Path) -> anyhow::Result<()> {
     };
     let samples = plan.run(&lab, note).await?;
     let results = report::Results {
-        machine: machine.to_string(),
+        machine,
         command: std::env::args().collect(),
         plan,
         pings: &pings,
@@ -132,7 +137,7 @@ fn exists(out: &Path) -> anyhow::Error {
 }
 
 impl CompareArgs {
-    fn plan(&self) -> Plan {
+    fn plan(&self) -> anyhow::Result<Plan> {
         let (losses, rtts, rounds, time, patience): (&[f64], &[u64], _, _, _) = if self.quick {
             (&[0.0, 1.0], &[40], NonZeroU32::MIN, 2, 1)
         } else {
@@ -145,18 +150,35 @@ impl CompareArgs {
             )
         };
         let rtts = rtts.iter().copied().map(Duration::from_millis).collect();
-        Plan {
+        let variants = if self.variants.is_empty() {
+            default_variants()?
+        } else {
+            self.variants.clone()
+        };
+        Ok(Plan {
             losses: or(&self.loss, losses.to_vec()),
             rtts: or(&self.rtt, rtts),
             loads: self.loads.clone(),
-            variants: self.variants.clone(),
+            variants,
             rounds: self.rounds.unwrap_or(rounds),
             time: self.time.unwrap_or(Duration::from_secs(time)),
             patience: self.patience.unwrap_or(Duration::from_secs(patience)),
             seed: self.seed,
             link: self.link.clone(),
-        }
+        })
     }
+}
+
+/// Every carrier, and what other tunnels there are; those that are not are told.
+fn default_variants() -> anyhow::Result<Vec<Variant>> {
+    let carriers = CARRIERS.iter().map(|name| name.parse());
+    let mut variants = carriers.collect::<anyhow::Result<Vec<Variant>>>()?;
+    let (peers, left_out) = installed_peers();
+    for line in left_out {
+        progress(&line);
+    }
+    variants.extend(peers);
+    Ok(variants)
 }
 
 fn or<T: Clone>(given: &[T], otherwise: Vec<T>) -> Vec<T> {

@@ -167,14 +167,20 @@ async fn way_of(needs: &Needs) -> anyhow::Result<&'static [&'static str]> {
 }
 
 fn missing_tools(needs: &Needs, path: Option<&OsStr>) -> anyhow::Result<()> {
-    let folders: Vec<PathBuf> = path.map(std::env::split_paths).into_iter().flatten().collect();
     for (tool, package) in TOOLS.iter().chain(needs.tools) {
-        if !folders.iter().any(|folder| folder.join(tool).is_file()) {
+        if on_path(path, tool).is_none() {
             let who = needs.who;
             bail!("{who} needs the command `{tool}`, and there is none on the PATH: install {package}");
         }
     }
     Ok(())
+}
+
+/// The file that a command is.
+pub(crate) fn on_path(path: Option<&OsStr>, command: &str) -> Option<PathBuf> {
+    let mut files = std::env::split_paths(path?).map(|folder| folder.join(command));
+    // Its process may have another working directory.
+    std::path::absolute(files.find(|file| file.is_file())?).ok()
 }
 
 fn tun(who: &str, device: &Path) -> anyhow::Result<()> {

@@ -7,8 +7,10 @@ mod ends;
 mod link;
 mod link_args;
 mod measure;
+mod peers;
 mod plan;
 mod results;
+mod tunnel;
 mod variant;
 mod wire;
 
@@ -27,7 +29,8 @@ use crate::inside::{Needs, enter};
 
 pub(crate) use link_args::{LinkArgs, percent};
 pub(crate) use measure::Lab;
-pub(crate) use plan::{Plan, Point};
+pub(crate) use peers::{ensure_installed, installed_peers, peer_versions};
+pub(crate) use plan::{Plan, Point, progress};
 pub(crate) use results::{Merged, Sample, tables, title, told};
 pub(crate) use variant::Variant;
 
@@ -50,7 +53,7 @@ pub(crate) struct LabArgs {
     rtt: Duration,
     #[command(flatten)]
     link: LinkArgs,
-    /// Carriers with their congestion controllers
+    /// Carriers, and other tunnels that are on the PATH, with their congestion controllers
     #[arg(long, value_delimiter = ',', default_value = "quic,websocket/cubic")]
     variants: Vec<Variant>,
     /// What clients do: open:RATE, sparse:RATE, closed:CONCURRENCY, down, up, mixed:RATE
@@ -80,6 +83,7 @@ pub(crate) struct Ping {
 
 /// Measures, and prints tables.
 pub(crate) fn run(args: &LabArgs) -> anyhow::Result<()> {
+    ensure_installed(&args.variants)?;
     enter(&NEEDS, "what was measured is above", |folder| {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -100,9 +104,9 @@ async fn measure(args: &LabArgs, folder: &Path) -> anyhow::Result<()> {
         seed: args.seed,
         link: args.link.clone(),
     };
-    let machine = Machine::describe();
+    let machine = format!("{}{}", Machine::describe(), peer_versions(&plan.variants).await);
     let lab = Lab::build(folder, plan.quiet(args.rtt), args.seed).await?;
-    plan.check(&lab)?;
+    plan.check(&lab).await?;
     let ping = ping(&lab, &plan, args.rtt)?;
     let samples = plan.run(&lab, |_| Ok(())).await?;
     let mut out = std::io::stdout().lock();

@@ -21,7 +21,7 @@ use crate::namespace::{Namespace, get, quiet, set};
 pub(crate) const HUB: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
 
 /// The agent's.
-const AGENT: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
+pub(crate) const AGENT: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
 
 /// The bytes of the link's largest packet, as on most of the Internet.
 const MTU: u16 = 1500;

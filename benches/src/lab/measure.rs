@@ -1,20 +1,21 @@
-//! One measurement: hub, agent and load as processes of their own at the ends of the link, fresh each time.
+//! One measurement: a tunnel and a load as processes of their own at the ends of the link, fresh each time.
 
-use std::ffi::OsString;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use adit_bench::certificates::{self, AGENT};
+use adit_bench::cpu;
 use adit_bench::workload::{Measured, Workload};
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
 use super::ends::{Ends, HUB};
 use super::link::{Conditions, Counts};
+use super::tunnel::{Tunnel, start_node};
 use super::variant::Variant;
 use super::wire::Traffic;
-use crate::node::{Begun, HubPorts};
+use crate::node::Begun;
 use crate::processes::Process;
 
 /// How long the first call of a load may take, and the load's warm-up.
@@ -67,22 +68,38 @@ impl Lab {
         })
     }
 
+    /// Whether something that is not of this project starts, and a call passes it: over the link as it is now.
+    pub(crate) async fn try_out(&self, variant: &Variant) -> anyhow::Result<()> {
+        let mut tunnel = Tunnel::start(&self.ends, &self.folder, variant).await?;
+        let ready = tunnel.ready().await;
+        let ready = ready.map_err(|error| tunnel.explain(&error));
+        tunnel.end().await?;
+        ready.with_context(|| format!("{variant} does not work"))
+    }
+
     /// Its processes are gone afterwards, and the next one starts anew.
     pub(crate) async fn measure(&self, what: &Measurement) -> anyhow::Result<Outcome> {
         if let Some(controller) = what.variant.tcp() {
             self.ends.set_tcp(controller)?;
         }
         self.ends.replace_link(what.conditions, what.seed)?;
-        let mut hub = self.start_hub(&what.variant)?;
-        let HubPorts { agents, clients, .. } = hub.hear(Duration::ZERO).await?;
-        let agent = self.start_agent(&what.variant, &agents.to_string())?;
-        let mut load = self.start(
+        let mut tunnel = Tunnel::start(&self.ends, &self.folder, &what.variant).await?;
+        let measured = self.load(what, &mut tunnel).await;
+        let measured = measured.map_err(|error| tunnel.explain(&error));
+        tunnel.end().await?;
+        measured
+    }
+
+    async fn load(&self, what: &Measurement, tunnel: &mut Tunnel) -> anyhow::Result<Outcome> {
+        tunnel.ready().await?;
+        let mut load = start_node(
             &[],
+            &self.folder,
             "load",
             &[
                 "workload",
                 "--target",
-                &clients.to_string(),
+                &tunnel.clients().to_string(),
                 "--load",
                 &what.load.to_string(),
                 "--seconds",
@@ -91,27 +108,25 @@ impl Lab {
                 &what.patience.as_secs_f64().to_string(),
             ],
         )?;
-        let measured = self.watch(what, &hub, &agent, &mut load).await;
-        measured.with_context(|| {
-            format!(
-                "the hub says {}\nthe agent says {}",
-                hub.last_lines(),
-                agent.last_lines()
-            )
-        })
+        let pids = tunnel.pids()?;
+        tokio::select! {
+            // First, because it is why whatever else failed. Calls alone may fail until the time is over, as a result.
+            biased;
+            ended = tunnel.ended() => Err(ended),
+            measured = self.watch(what, &pids, &mut load) => measured,
+        }
     }
 
     async fn watch(
         &self,
         what: &Measurement,
-        hub: &Process,
-        agent: &Process,
+        tunnel: &[Vec<u32>; 2],
         load: &mut Process,
     ) -> anyhow::Result<Outcome> {
         let _: Begun = load.hear(UNTIL_BEGUN).await?;
-        let before = (self.ends.traffic()?, hub.cpu()?, agent.cpu()?);
+        let before = (self.ends.traffic()?, used_by(tunnel)?);
         let _: Begun = load.hear(what.time).await?;
-        let after = (self.ends.traffic()?, hub.cpu()?, agent.cpu()?);
+        let after = (self.ends.traffic()?, used_by(tunnel)?);
         let measured = load.hear(what.patience).await?;
         let carried = |direction: usize| {
             let counts = |traffic: &Traffic| traffic.directions[direction];
@@ -120,50 +135,21 @@ impl Lab {
         Ok(Outcome {
             measured,
             link: [carried(0), carried(1)],
-            cpu: [after.1.saturating_sub(before.1), after.2.saturating_sub(before.2)],
+            cpu: [0, 1].map(|end| after.1[end].saturating_sub(before.1[end])),
             traffic: self.ends.traffic()?,
         })
     }
+}
 
-    fn start_hub(&self, variant: &Variant) -> anyhow::Result<Process> {
-        let listen = HUB.to_string();
-        self.start(
-            &[],
-            "hub",
-            &[
-                "hub",
-                "--certs",
-                &self.folder.to_string_lossy(),
-                "--congestion",
-                &variant.congestion().to_string(),
-                "--listen",
-                &listen,
-            ],
-        )
+/// Processor time that the processes of each end have used so far.
+fn used_by(ends: &[Vec<u32>; 2]) -> anyhow::Result<[Duration; 2]> {
+    let mut used = [Duration::ZERO; 2];
+    for (used, pids) in used.iter_mut().zip(ends) {
+        for pid in pids {
+            *used += cpu::used_by(*pid)?;
+        }
     }
-
-    fn start_agent(&self, variant: &Variant, hub: &str) -> anyhow::Result<Process> {
-        self.start(
-            &self.ends.at_agent(),
-            "agent",
-            &[
-                "agent",
-                "--certs",
-                &self.folder.to_string_lossy(),
-                "--congestion",
-                &variant.congestion().to_string(),
-                "--hub",
-                hub,
-                "--carrier",
-                variant.carrier().as_str(),
-            ],
-        )
-    }
-
-    fn start(&self, before: &[OsString], name: &str, args: &[&str]) -> anyhow::Result<Process> {
-        let args = ["--workers", "1"].iter().chain(args);
-        Process::start_after(before, args, &self.folder.join(name).with_extension("log"))
-    }
+    Ok(used)
 }
 
 impl Carried {

@@ -50,10 +50,13 @@ impl Plan {
         self.link.quiet(rtt)
     }
 
-    /// Whether the kernel has what is asked of it: before anything is measured for an hour.
-    pub(crate) fn check(&self, lab: &Lab) -> anyhow::Result<()> {
+    /// Whether the kernel has what is asked of it, and other tunnels work: before anything is measured for an hour.
+    pub(crate) async fn check(&self, lab: &Lab) -> anyhow::Result<()> {
         for controller in self.variants.iter().filter_map(Variant::tcp) {
             lab.ends.set_tcp(controller)?;
+        }
+        for variant in self.variants.iter().filter(|variant| variant.peer().is_some()) {
+            lab.try_out(variant).await?;
         }
         Ok(())
     }
@@ -171,12 +174,20 @@ impl Plan {
             self.time * SPARSE,
             self.patience,
         );
+        if self.variants.iter().any(|variant| variant.peer().is_some()) {
+            let _ = writeln!(
+                text,
+                "- other tunnels: a process at each end with one thread for the work, and the service a process of its \
+                 own beside the agent's end, whose CPU time is in the agent's column; TLS on the link; one that runs \
+                 over QUIC has a congestion controller of its own"
+            );
+        }
         text
     }
 }
 
 /// Nobody is left to be told that standard error is closed.
-fn progress(line: &str) {
+pub(crate) fn progress(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 

@@ -189,7 +189,7 @@ impl Plan {
     pub(crate) fn baselines(&self) -> Vec<&super::Variant> {
         let websockets = self.variants.iter();
         websockets
-            .filter(|variant| variant.carrier() == adit_transport::Carrier::WebSocket)
+            .filter(|variant| variant.carrier() == Some(adit_transport::Carrier::WebSocket))
             .collect()
     }
 }

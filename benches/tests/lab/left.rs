@@ -23,7 +23,7 @@ const NOT_HERE: [&str; 3] = [
     "a veth pair needs",
 ];
 
-fn cannot_be(said: &str) -> bool {
+pub(crate) fn cannot_be(said: &str) -> bool {
     NOT_HERE.iter().any(|reason| said.contains(reason))
 }
 
@@ -108,7 +108,7 @@ pub(crate) fn end(args: &[&str], processes: usize, how: impl FnOnce(&Running)) -
     Some(rest)
 }
 
-fn wait_for<T>(mut what: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn wait_for<T>(mut what: impl FnMut() -> Option<T>) -> T {
     let give_up = Instant::now() + PATIENCE;
     loop {
         if let Some(there) = what() {
@@ -133,7 +133,7 @@ pub(crate) fn nothing_of(folder: &Path) -> Result<(), String> {
 }
 
 /// The processes whose files are in `folder`.
-fn of(folder: &Path) -> BTreeSet<u32> {
+pub(crate) fn of(folder: &Path) -> BTreeSet<u32> {
     let mut variable = b"TMPDIR=".to_vec();
     variable.extend(folder.as_os_str().as_bytes());
     let has_it = |process: &u32| {

@@ -14,3 +14,4 @@
 mod left;
 mod link;
 mod loopback;
+mod peers;
