@@ -131,7 +131,7 @@ async fn outside(needs: &Needs, left: &str) -> anyhow::Result<()> {
     let mut interrupts = signal(SignalKind::interrupt())?;
     let mut terminations = signal(SignalKind::terminate())?;
     let name = tokio::select! {
-        status = inside.wait() => return ended(needs.who, status.context("cannot wait for unshare")?, folder),
+        status = inside.wait() => return ended(status.context("cannot wait for unshare")?, folder),
         _ = interrupts.recv() => "interrupted",
         _ = terminations.recv() => "terminated",
     };
@@ -140,20 +140,17 @@ async fn outside(needs: &Needs, left: &str) -> anyhow::Result<()> {
         let killed = inside.kill().await;
         killed.context("cannot kill unshare")?;
     }
-    bail!(
-        "{name}: the processes, devices and network namespaces of {} are gone; {left}",
-        needs.who
-    )
+    bail!("{name}: all processes, devices and network namespaces of the run are gone; {left}")
 }
 
-fn ended(who: &str, status: ExitStatus, folder: TempDir) -> anyhow::Result<()> {
+fn ended(status: ExitStatus, folder: TempDir) -> anyhow::Result<()> {
     // `unshare` does not always say that what it started was killed.
     let by_itself = folder.path().join(ENDED).exists();
     folder.close().context("cannot remove the temporary directory")?;
     match status.code() {
         Some(0) => Ok(()),
         Some(code) if by_itself => std::process::exit(code),
-        _ => bail!("{who} was killed ({status}): its processes, devices and network namespaces are gone"),
+        _ => bail!("the run was killed ({status}): its processes, devices and network namespaces are gone"),
     }
 }
 

@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -32,10 +33,37 @@ pub struct Path {
     pub seed: u64,
 }
 
+/// What a path was given, lost packets among it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Carried {
+    /// By the agent.
+    pub to_hub: Count,
+    /// By the hub.
+    pub to_agent: Count,
+}
+
+/// What one end gave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Count {
+    /// UDP datagrams.
+    pub packets: u64,
+    /// Bytes in them, without the headers of UDP and IP.
+    pub bytes: u64,
+}
+
+/// A [`Count`] that goes on.
+#[derive(Debug, Default)]
+struct Counter {
+    packets: AtomicU64,
+    bytes: AtomicU64,
+}
+
 /// A relay; dropping it ends the path.
 #[derive(Debug)]
 pub struct Relay {
     address: SocketAddr,
+    /// To the hub, and to the agent.
+    counters: [Arc<Counter>; 2],
     _directions: JoinSet<()>,
 }
 
@@ -61,8 +89,11 @@ impl Relay {
         let address = front.local_addr()?;
         let agent = Arc::new(Mutex::new(None));
         let mut directions = JoinSet::new();
-        for (towards, from, to) in [(Towards::Hub, &front, &back), (Towards::Agent, &back, &front)] {
+        let counters = [Arc::<Counter>::default(), Arc::default()];
+        let ways = [(Towards::Hub, &front, &back), (Towards::Agent, &back, &front)];
+        for ((towards, from, to), counter) in ways.into_iter().zip(&counters) {
             let direction = Direction {
+                counter: Arc::clone(counter),
                 towards,
                 from: Arc::clone(from),
                 to: Arc::clone(to),
@@ -73,6 +104,7 @@ impl Relay {
         }
         Ok(Self {
             address,
+            counters,
             _directions: directions,
         })
     }
@@ -81,6 +113,27 @@ impl Relay {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// What it was given so far.
+    #[must_use]
+    pub fn carried(&self) -> Carried {
+        let [to_hub, to_agent] = self.counters.each_ref().map(|counter| counter.now());
+        Carried { to_hub, to_agent }
+    }
+}
+
+impl Counter {
+    fn add(&self, bytes: usize) {
+        self.packets.fetch_add(1, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    fn now(&self) -> Count {
+        Count {
+            packets: self.packets.load(Ordering::Relaxed),
+            bytes: self.bytes.load(Ordering::Relaxed),
+        }
     }
 }
 
@@ -94,6 +147,7 @@ struct Direction {
     towards: Towards,
     from: Arc<UdpSocket>,
     to: Arc<UdpSocket>,
+    counter: Arc<Counter>,
     /// Where the agent's packets come from.
     agent: Arc<Mutex<Option<SocketAddr>>>,
     dice: StdRng,
@@ -109,6 +163,7 @@ impl Direction {
                 received = self.from.recv_from(&mut packet) => {
                     // An unreachable port is told to the sender's next read, and is no end of the path.
                     let Ok((len, sender)) = received else { continue };
+                    self.counter.add(len);
                     if matches!(self.towards, Towards::Hub) {
                         *self.agent() = Some(sender);
                     }

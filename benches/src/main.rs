@@ -5,6 +5,7 @@ mod compare;
 mod congestion;
 mod fleet;
 mod ground;
+mod handshake;
 #[cfg(target_os = "linux")]
 mod inside;
 mod kills;
@@ -43,6 +44,8 @@ enum Command {
     Loopback(loopback::LoopbackArgs),
     /// Congestion controllers on links that lose packets
     Congestion(congestion::CongestionArgs),
+    /// Links made with and without a post-quantum key exchange, where packets are lost
+    Handshake(handshake::HandshakeArgs),
     /// Thousands of agents on one hub: how soon they are there, and what they cost while idle
     Fleet(fleet::FleetArgs),
     /// A hub that is started again: how soon all of its agents are back, and how they spread
@@ -66,6 +69,7 @@ fn main() -> ExitCode {
         #[cfg(target_os = "linux")]
         Command::Loopback(args) => loopback::run(&args),
         Command::Congestion(args) => congestion::run(&args),
+        Command::Handshake(args) => handshake::run(&args),
         Command::Fleet(args) => fleet::run(&args),
         Command::Storm(args) => storm::run(&args),
         Command::Kills(args) => kills::run(&args),
