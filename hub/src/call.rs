@@ -1,5 +1,6 @@
 //! The story of a call at the hub: refuse, route, wait for the agent, forward, pass the response on.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -196,8 +197,11 @@ impl Calls {
         let mut timer = deadline.map(Deadline::timer);
         loop {
             let in_flight = Arc::clone(&member).begin();
-            let calling = member.link.call(&head, body.attempt());
-            let Some(answer) = deadline::in_time(&mut timer, calling).await else {
+            let answer = {
+                let calling = pin!(member.link.call(&head, body.attempt()));
+                deadline::in_time(&mut timer, calling).await
+            };
+            let Some(answer) = answer else {
                 return Err(status::deadline_passed().into());
             };
             if let Some(patience) = unseen(&answer)

@@ -1,7 +1,7 @@
 //! A call's deadline: what `grpc-timeout` says, and the timer that the hub keeps for it.
 
 use std::future::poll_fn;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -50,8 +50,10 @@ impl Timer {
 }
 
 /// Waits for `future`, or until the call has to be ended: `None` then.
-pub(crate) async fn in_time<F: Future>(timer: &mut Option<Timer>, future: F) -> Option<F::Output> {
-    let mut future = pin!(future);
+pub(crate) async fn in_time<F: Future>(
+    timer: &mut Option<Timer>,
+    mut future: Pin<&mut F>,
+) -> Option<F::Output> {
     poll_fn(|cx| {
         if timer.as_mut().is_some_and(|timer| timer.poll(cx).is_ready()) {
             return Poll::Ready(None);

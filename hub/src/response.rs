@@ -1,6 +1,6 @@
 //! A response on its way to the client: what the upstream sent, ended by the hub where nobody else does.
 
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 
 use adit_proto::failure::{ADIT_ERROR, Failure};
@@ -101,7 +101,7 @@ pub(crate) async fn passed_on(
     if !over && !owes_status {
         // The status came with the head: a trailers-only response has to stay one, and its end may come a packet
         // later than its head. What never ends is no such response, and must not outlast the call's deadline.
-        match deadline::in_time(&mut timer, body.frame()).await {
+        match deadline::in_time(&mut timer, pin!(body.frame())).await {
             None => return failed(status::deadline_passed()),
             Some(None) => over = true,
             // Nothing has been passed on yet, so that there is still time to say why the call has failed.

@@ -372,7 +372,8 @@ impl Shared {
         let calls = Arc::clone(&service);
         let calls = service_fn(move |request| {
             let service = Arc::clone(&calls);
-            async move { service.call(request).await }.instrument(span.clone())
+            // It is large, and hyper and tokio move it several times on its way into a task.
+            Box::pin(async move { service.call(request).await }.instrument(span.clone()))
         });
         let turn = Turn::default();
         let served = http2::Builder::new(TokioExecutor::new())
