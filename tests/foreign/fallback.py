@@ -41,8 +41,9 @@ server.serve_forever()
 TARGET = "127.0.0.1:7007"
 # Bytes of a raw connection, each way, and how often the NAT forgets meanwhile.
 RAW, FORGETS = 4 << 20, 3
-# Seconds: a silent link is found dead within 5 and TLS is dialled next; QUIC is tried again after 10 to 20.
-GONE, BACK = 5 + 3, 20 + 5
+# Seconds: an agent that no call has reached just then finds a silent link dead within 17, one with calls within 5; TLS is
+# dialled next. QUIC is tried again after 10 to 20.
+GONE, BACK = 17 + 3, 20 + 5
 # Calls at once while a silent link is found out.
 CALLERS = 8
 
