@@ -18,7 +18,8 @@ use crate::trust_store::TrustStore;
 
 mod clients;
 
-/// The cryptography that everything here uses: aws-lc-rs, whatever the process's default is.
+/// The cryptography that everything here uses: aws-lc-rs, whatever the process's default is. X25519MLKEM768 is preferred
+/// (draft-ietf-tls-ecdhe-mlkem), with X25519 for peers that do not know it.
 pub fn provider() -> Arc<CryptoProvider> {
     static PROVIDER: LazyLock<Arc<CryptoProvider>> =
         LazyLock::new(|| Arc::new(aws_lc_rs::default_provider()));

@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 use rustls::pki_types::{PrivateKeyDer, ServerName};
-use rustls::{ClientConnection, Connection, HandshakeKind, ProtocolVersion, ServerConnection};
+use rustls::{ClientConnection, Connection, HandshakeKind, NamedGroup, ProtocolVersion, ServerConnection};
 
 use super::*;
 use crate::test_fixtures::{AnyCa, Folder, billing, days, dns, hub, server, uri};
@@ -144,6 +144,37 @@ fn a_session_is_never_resumed() {
     handshake(eager.clone(), generous.clone(), "hub.example").unwrap();
     let done = handshake(eager, generous, "hub.example").unwrap();
     assert_eq!(done.client.handshake_kind(), Some(HandshakeKind::Resumed));
+}
+
+#[test]
+fn what_is_recorded_today_is_kept_from_a_quantum_computer_and_older_peers_get_in() {
+    let Pair { agent, hub, .. } = pair();
+    let exchange = |client, server| {
+        let done = handshake(client, server, "hub.example").unwrap();
+        done.server.negotiated_key_exchange_group().unwrap().name()
+    };
+    let (client, server) = (agent.client_config().unwrap(), hub.server_config().unwrap());
+    assert_eq!(
+        exchange(client.clone(), server.clone()),
+        NamedGroup::X25519MLKEM768
+    );
+
+    let mut older = aws_lc_rs::default_provider();
+    older.kx_groups.retain(|group| group.name() == NamedGroup::X25519);
+    let older = Arc::new(older);
+    let older_client = ClientConfig::builder_with_provider(Arc::clone(&older))
+        .with_protocol_versions(&[&TLS13])
+        .unwrap()
+        .with_root_certificates(agent.trust_store().roots().clone())
+        .with_client_cert_resolver(Arc::clone(&client.client_auth_cert_resolver));
+    assert_eq!(exchange(older_client, server.clone()), NamedGroup::X25519);
+    let verifier = WebPkiClientVerifier::builder_with_provider(hub.trust_store().roots().clone(), provider());
+    let older_server = ServerConfig::builder_with_provider(older)
+        .with_protocol_versions(&[&TLS13])
+        .unwrap()
+        .with_client_cert_verifier(verifier.build().unwrap())
+        .with_cert_resolver(Arc::clone(&server.cert_resolver));
+    assert_eq!(exchange(client, older_server), NamedGroup::X25519);
 }
 
 #[test]
