@@ -21,6 +21,17 @@ async fn through(port: SocketAddr, machine: &Machine) -> (TcpStream, TcpStream) 
     (client, machine.connection().await)
 }
 
+/// Comes to a port that resets what it accepts, and may do so while its client still connects, or writes.
+async fn comes_to_nothing(port: SocketAddr) {
+    let coming = async {
+        let mut client = TcpStream::connect(port).await?;
+        client.write_all(b"hello").await?;
+        tokio::io::copy(&mut client, &mut tokio::io::sink()).await
+    };
+    let error = soon(coming).await.expect_err("it ends in order");
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionReset, "{error}");
+}
+
 #[tokio::test]
 async fn a_port_is_the_target_in_cleartext_and_with_certificates() {
     let world = World::new();
@@ -76,8 +87,7 @@ async fn a_port_is_the_target_in_cleartext_and_with_certificates() {
         hub.process.kill().await;
         is_reset(&mut client).await;
         is_reset(&mut server).await;
-        let mut client = TcpStream::connect(address).await.unwrap();
-        is_reset(&mut client).await;
+        comes_to_nothing(address).await;
         port.says(&["WARN", "cannot connect to the hub", "--tcp port"])
             .await;
         assert_eq!(port.terminate().await.code(), Some(0));
@@ -119,9 +129,7 @@ async fn what_is_wrong_is_said_once_for_each_connection_which_is_reset() {
     ] {
         let (port, address) = open(target, via, arguments).await;
         for times in [1, 2] {
-            let mut client = TcpStream::connect(address).await.unwrap();
-            client.write_all(b"hello").await.unwrap();
-            is_reset(&mut client).await;
+            comes_to_nothing(address).await;
             let said = port.says_times(&["WARN", "a connection is reset"], times).await;
             for word in words {
                 assert!(said.contains(word), "no {word:?} in {said}");
